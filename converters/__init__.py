@@ -1,0 +1,1 @@
+"""From hub rows, folders and our own generator to the store."""

@@ -1,0 +1,1 @@
+"""The package: see README.md."""

@@ -1,0 +1,49 @@
+"""The exceptions of this library, one family: every message says what happened, where, and what to do."""
+
+
+class GrainMolmoError(Exception):
+    """Base of everything that this library raises on purpose."""
+
+
+class ConfigError(GrainMolmoError, ValueError):
+    """Something that the caller chose does not hold: a name, a weight, a budget, a tokenizer."""
+
+
+class StoreError(GrainMolmoError):
+    """A store on disk is missing, incomplete or damaged; the message names the file."""
+
+
+class MediaError(GrainMolmoError):
+    """A picture or video cannot be decoded. `reason` is a short stable word that counters group by."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self):
+        return type(self), (self.reason, self.detail)
+
+
+class ExampleError(GrainMolmoError):
+    """One example cannot be turned into tokens. `reason` is a short stable word that counters group by."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self):
+        return type(self), (self.reason, self.detail)
+
+
+class RowError(GrainMolmoError):
+    """One source row cannot be converted. `reason` is a short stable word that the reject table groups by."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self):
+        return type(self), (self.reason, self.detail)

@@ -1,0 +1,1 @@
+"""Reading and writing the store: annotation records, media, manifests."""

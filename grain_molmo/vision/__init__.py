@@ -1,0 +1,1 @@
+"""From pictures to crops, patches and pooling indices."""
