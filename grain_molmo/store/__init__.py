@@ -1,1 +1,26 @@
-"""Reading and writing the store: annotation records, media, manifests."""
+"""The store on disk: annotation records, media by content hash, manifests. See `writer` and `annotations`."""
+
+from grain_molmo.store.annotations import AnnotationSource
+from grain_molmo.store.files import canonical_name, resolve_data_dir
+from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest
+from grain_molmo.store.media import MediaStore
+from grain_molmo.store.records import MediaRef, Record, Reject, content_key
+from grain_molmo.store.shards import RecordReader, ShardInfo
+from grain_molmo.store.writer import SplitWriter
+
+__all__ = [
+    "AnnotationSource",
+    "MediaRef",
+    "MediaStore",
+    "Record",
+    "RecordReader",
+    "Reject",
+    "ShardInfo",
+    "SplitManifest",
+    "SplitWriter",
+    "canonical_name",
+    "content_key",
+    "list_converted",
+    "load_manifest",
+    "resolve_data_dir",
+]

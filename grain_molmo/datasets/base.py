@@ -1,0 +1,96 @@
+"""What a dataset is: random access to examples, each a dict that says what to show the model and what to learn."""
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grain_molmo.rng import example_rng
+from grain_molmo.store import AnnotationSource, MediaStore, Record, resolve_data_dir
+from grain_molmo.vision.lazy import LazyImage
+
+Example = dict[str, Any]
+
+
+class Dataset:
+    """Base of all datasets; also a Grain random-access data source.
+
+    A subclass gives `__len__` and `get`. An example is a dict with
+
+    - `image`: one picture ([H, W, 3] uint8 array, PIL image or LazyImage) or a list of them; absent for text,
+    - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
+      `message_list`: several independent annotations of the same picture, which become branches of a message tree,
+    - `metadata`: anything that should travel beside the tokens, `id` and `source` among it.
+    """
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} must say how many examples it has")
+
+    def get(self, item: int, rng: np.random.RandomState) -> Example:
+        """Example `item`; all its random choices come from `rng`."""
+        raise NotImplementedError(f"{type(self).__name__} must return an example")
+
+    def __getitem__(self, item: int) -> Example:
+        """Example `item` with random choices that depend on the index alone."""
+        item = range(len(self))[item]  # negative indices, and IndexError past the end
+        return self.get(item, example_rng(0, type(self).__name__, 0, item))
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[item] for item in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} examples)"
+
+
+@functools.lru_cache(maxsize=8)
+def _media_store(data_dir: Path, generation: int) -> MediaStore:
+    return MediaStore(data_dir)
+
+
+def open_media_store(data_dir: Path) -> MediaStore:
+    """The folder's media store, shared by the datasets of one process; opened anew after a conversion added to it."""
+    folder = data_dir / "media"
+    return _media_store(data_dir, folder.stat().st_mtime_ns if folder.exists() else 0)
+
+
+class StoreDataset(Dataset):
+    """A converted dataset.
+
+    Args:
+        split: what the user calls the split; recorded, and the store split unless `store_splits` says otherwise.
+        data_dir: the store's folder; default $GRAIN_MOLMO_DATA.
+        store_splits: splits of the store to concatenate.
+
+    Raises:
+        StoreError: the dataset was not converted into this folder.
+        ConfigError: no such split, or no folder given.
+    """
+
+    NAME = ""
+
+    def __init__(
+        self,
+        split: str = "train",
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        store_splits: Sequence[str] | None = None,
+    ):
+        folder = resolve_data_dir(data_dir)
+        self.split = split
+        self.records = AnnotationSource(folder, self.NAME, store_splits if store_splits is not None else (split,))
+        self.media = open_media_store(folder)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the annotations: equal for equal stores, wherever they lie."""
+        return self.records.fingerprint
+
+    def images(self, record: Record) -> list[LazyImage]:
+        """The record's pictures, none of them opened."""
+        return [LazyImage(ref, self.media) for ref in record.media]

@@ -1,0 +1,130 @@
+"""The media store: each picture's original bytes once, whichever datasets speak of it, found by content hash.
+
+A conversion adds a *group*: shards plus a sorted index of the hashes in them, memory-mapped, so that ten million
+pictures open at once and a look-up is a binary search. Groups are only ever added.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from grain_molmo.errors import StoreError
+from grain_molmo.store.files import read_json, replacing, write_json
+from grain_molmo.store.records import decode_media
+from grain_molmo.store.shards import RecordReader, ShardInfo
+
+MEDIA_FOLDER = "media"
+_MANIFEST_SUFFIX = ".manifest.json"
+_INDEX_SUFFIX = ".index.npy"
+
+
+def _split_key(sha256: str) -> tuple[int, int]:
+    """The first 128 bits of the hash, which is what the index holds: no two media share them by chance."""
+    return int(sha256[:16], 16), int(sha256[16:32], 16)
+
+
+def build_index(keys_by_shard: Sequence[Sequence[str]]) -> np.ndarray:
+    """[3, N] uint64: hash bits 0-63, hash bits 64-127, shard << 32 | record; sorted by hash."""
+    rows = [
+        (*_split_key(sha256), shard << 32 | record)
+        for shard, keys in enumerate(keys_by_shard)
+        for record, sha256 in enumerate(keys)
+    ]
+    index = np.array(sorted(rows), dtype=np.uint64).reshape(-1, 3)
+    return np.ascontiguousarray(index.T)
+
+
+class MediaGroup:
+    """The media that one conversion added."""
+
+    def __init__(self, folder: Path, name: str):
+        self.name = name
+        self.shards = tuple(ShardInfo(**shard) for shard in read_json(folder / f"{name}{_MANIFEST_SUFFIX}")["shards"])
+        self._reader = RecordReader(folder, self.shards)
+        self._index_path = folder / f"{name}{_INDEX_SUFFIX}"
+        self._index: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_index": None}  # mapped again where it is unpickled
+
+    @property
+    def index(self) -> np.ndarray:
+        """[3, N] uint64, memory-mapped: see `build_index`."""
+        if self._index is None:
+            try:
+                index = np.load(self._index_path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise StoreError(
+                    f"{self._index_path} is missing or damaged ({error}); convert that dataset again"
+                ) from error
+            if index.shape != (3, len(self)):
+                raise StoreError(f"{self._index_path} lists {index.shape} media where the shards hold {len(self)}")
+            self._index = index
+            return index
+        return self._index
+
+    def locate(self, sha256: str) -> tuple[int, int] | None:
+        """(shard, record) of the media, or None."""
+        high, low = _split_key(sha256)
+        index = self.index
+        position = int(np.searchsorted(index[0], np.uint64(high)))
+        while position < index.shape[1] and index[0, position] == high:
+            if index[1, position] == low:
+                place = int(index[2, position])
+                return place >> 32, place & 0xFFFFFFFF
+            position += 1
+        return None
+
+    def read(self, place: tuple[int, int], sha256: str) -> bytes:
+        """Original bytes of the media at a place."""
+        stored, data = decode_media(self._reader.read(*place))
+        if stored != sha256:
+            raise StoreError(f"{self._index_path} points at {stored} for {sha256}; convert that dataset again")
+        return data
+
+
+class MediaStore:
+    """All media under a data folder; picklable, safe to share between threads."""
+
+    def __init__(self, data_dir: str | os.PathLike[str]):
+        self.folder = Path(data_dir) / MEDIA_FOLDER
+        names = sorted(path.name.removesuffix(_MANIFEST_SUFFIX) for path in self.folder.glob(f"*{_MANIFEST_SUFFIX}"))
+        self.groups = tuple(MediaGroup(self.folder, name) for name in names)
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.groups)
+
+    def __contains__(self, sha256: str) -> bool:
+        return any(group.locate(sha256) is not None for group in self.groups)
+
+    def read(self, sha256: str) -> bytes:
+        """Original bytes of the media with this hash. Raises StoreError if the store does not hold them."""
+        for group in self.groups:
+            place = group.locate(sha256)
+            if place is not None:
+                return group.read(place, sha256)
+        raise StoreError(
+            f"{self.folder} lacks media {sha256}, to which an annotation refers; convert that dataset again"
+        )
+
+
+def commit_group(folder: Path, name: str, shards: Sequence[ShardInfo], index: np.ndarray) -> None:
+    """Makes a group's shards part of the store: the index first, the manifest last."""
+    with replacing(folder / f"{name}{_INDEX_SUFFIX}") as temporary, open(temporary, "wb") as file:
+        np.save(file, index)
+    write_json(folder / f"{name}{_MANIFEST_SUFFIX}", {"shards": [asdict(shard) for shard in shards]})
+
+
+def new_group_name(folder: Path, base: str) -> str:
+    """A name that no group has yet: groups that annotations may refer to are never overwritten."""
+    name, generation = base, 1
+    while (folder / f"{name}{_MANIFEST_SUFFIX}").exists():
+        generation += 1
+        name = f"{base}-{generation}"
+    return name

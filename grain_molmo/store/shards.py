@@ -1,0 +1,160 @@
+"""ArrayRecord shards: written atomically, read by range so that a read costs the same in a shard of any size."""
+
+import bisect
+import hashlib
+import itertools
+import os
+import resource
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from grain_molmo.errors import StoreError
+from grain_molmo.store.files import replacing
+
+# One record a chunk is what random access wants: a larger group is read and decompressed whole for one record.
+MEDIA_OPTIONS = "group_size:1,uncompressed"
+ANNOTATION_OPTIONS = "group_size:1,zstd:3"
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a manifest says of a shard.
+
+    Attributes:
+        file: its name.
+        records: how many it holds.
+        num_bytes: its size on disk.
+        sha256: hex digest of the file.
+    """
+
+    file: str
+    records: int
+    num_bytes: int
+    sha256: str
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_shard(path: Path, payloads: Iterable[bytes], options: str) -> ShardInfo:
+    """Writes one shard: it appears under its name when complete and readable, or not at all.
+
+    Raises StoreError if what was written does not read back (a full disk, for one).
+    """
+    with replacing(path) as temporary:
+        count = _write_records(temporary, payloads, options)
+        reader = ArrayRecordReader(str(temporary))
+        complete = reader.ok() and reader.num_records() == count
+        reader.close()
+        if not complete:
+            raise StoreError(f"{path}: the shard just written does not read back; is the disk full?")
+        info = ShardInfo(path.name, count, temporary.stat().st_size, file_sha256(temporary))
+    return info
+
+
+def _write_records(path: Path, payloads: Iterable[bytes], options: str) -> int:
+    path.touch()  # the writer's constructor does not raise on a bad path; this does
+    writer = ArrayRecordWriter(str(path), options)
+    count = 0
+    try:
+        for payload in payloads:
+            writer.write(payload)
+            count += 1
+    finally:
+        try:
+            writer.close()
+        except RuntimeError as error:
+            raise StoreError(f"{path}: cannot write ({error})") from error
+    return count
+
+
+class _OpenReaders:
+    """The readers this process holds open, the least recently used dropped first: one file descriptor a shard."""
+
+    def __init__(self) -> None:
+        self._readers: OrderedDict[tuple[str, str], ArrayRecordReader] = OrderedDict()
+        self._lock = threading.Lock()
+        self._limit = max(16, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+
+    def get(self, path: Path, info: ShardInfo) -> ArrayRecordReader:
+        # The checksum is part of the key: a shard that was converted anew is another shard.
+        key = (str(path), info.sha256)
+        with self._lock:
+            reader = self._readers.get(key)
+            if reader is not None:
+                self._readers.move_to_end(key)
+                return reader
+        reader = _open_shard(path, info)
+        with self._lock:
+            self._readers[key] = reader
+            while len(self._readers) > self._limit:
+                # Not closed here: another thread may be reading. It closes when its last user lets go.
+                self._readers.popitem(last=False)
+        return reader
+
+
+_open_readers = _OpenReaders()
+# A child must not share the parent's readers: their thread pool does not survive a fork.
+os.register_at_fork(after_in_child=_open_readers.__init__)
+
+
+def _open_shard(path: Path, info: ShardInfo) -> ArrayRecordReader:
+    try:
+        num_bytes = path.stat().st_size
+    except OSError as error:
+        raise StoreError(
+            f"{path}: shard is missing ({error.strerror}); convert the dataset again or restore it"
+        ) from error
+    if num_bytes != info.num_bytes:
+        raise StoreError(
+            f"{path}: shard has {num_bytes:,} bytes where the manifest says {info.num_bytes:,}; it was cut off or "
+            "replaced, restore it or convert the dataset again"
+        )
+    reader = ArrayRecordReader(str(path))
+    if not reader.ok() or reader.num_records() != info.records:
+        raise StoreError(f"{path}: shard is damaged (its index does not read); restore it or convert the dataset again")
+    return reader
+
+
+class RecordReader:
+    """Random access to the records of a list of shards; picklable, safe to share between threads.
+
+    Shards are opened when first read, so opening a set of any size costs nothing.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[ShardInfo]):
+        self._folder = folder
+        self._shards = tuple(shards)
+        self._ends = list(itertools.accumulate(shard.records for shard in self._shards))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> bytes:
+        """Payload of record `index`. Raises IndexError out of range, StoreError naming the shard if it is damaged."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)} in {self._folder}")
+        shard = bisect.bisect_right(self._ends, index)
+        start = self._ends[shard - 1] if shard else 0
+        return self.read(shard, index - start)
+
+    def read(self, shard: int, record: int) -> bytes:
+        """Payload of one record of one shard."""
+        info = self._shards[shard]
+        path = self._folder / info.file
+        reader = _open_readers.get(path, info)
+        try:
+            # The range overload: reading by a list of indices scans the whole shard's chunk table at each call.
+            return reader.read(record, record + 1)[0]
+        except (RuntimeError, IndexError) as error:
+            raise StoreError(
+                f"{path}: record {record} does not read ({error}); restore the shard or convert the dataset again"
+            ) from error
