@@ -1,0 +1,61 @@
+"""Shuffled epochs of a dataset by random access."""
+
+import functools
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from grain_molmo.rng import stable_hash
+
+# Below this a permutation as an array is faster to make and to look up than Grain's index shuffle, which walks its
+# cycle many times for small sets.
+_ARRAY_UP_TO = 1 << 16
+
+
+def permutation(size: int, seed: int) -> Sequence[int]:
+    """A permutation of range(size) that depends on the seed alone, by random access.
+
+    Args:
+        size: at least 1.
+        seed: any non-negative integer.
+
+    Returns:
+        An object of length `size`; item i is the i-th of the shuffled indices. For large sizes it takes no memory.
+    """
+    # Grain's index shuffle repeats one index and misses another when size - 1 is a power of two (65,537 for one).
+    power_of_two = (size - 1) & (size - 2) == 0
+    if size <= _ARRAY_UP_TO or power_of_two:
+        # RandomState: its stream is frozen across numpy versions.
+        return np.random.RandomState(np.random.MT19937(seed)).permutation(np.arange(size, dtype=np.int32))
+    return grain.MapDataset.range(size).shuffle(seed=seed % 2**32)
+
+
+class ShuffledEpochs(grain.MapDataset):
+    """(epoch, index) pairs: epoch after epoch of a dataset of `size` examples, each in an order of its own.
+
+    >>> [index for epoch, index in (ShuffledEpochs("pixmo_cap", 3, seed=0)[i] for i in range(3))]  # a permutation
+    [2, 0, 1]
+
+    Args:
+        name: the dataset's name; two datasets of one size are shuffled differently.
+        size: examples in the dataset.
+        seed: the run's.
+    """
+
+    def __init__(self, name: str, size: int, seed: int):
+        super().__init__()
+        self._name, self._size, self._seed = name, size, seed
+        # Two: a batch can lie across the end of an epoch.
+        self._order = functools.lru_cache(maxsize=2)(self._make_order)
+
+    def _make_order(self, epoch: int) -> Sequence[int]:
+        return permutation(self._size, stable_hash("shuffle", self._seed, self._name, epoch))
+
+    def __len__(self) -> int:
+        return 2**63 - 1  # epochs never end
+
+    def __getitem__(self, draw: int) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Epoch and index of the dataset's draw number `draw`."""
+        epoch, position = divmod(draw, self._size)
+        return epoch, int(self._order(epoch)[position])
