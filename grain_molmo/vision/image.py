@@ -35,7 +35,7 @@ _truncation_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What a picture's header says: its size in pixels as shown upright (EXIF applied), and Pillow's name of the format."""
+    """What a picture's header says: its size as shown upright, pixels, and Pillow's name of its format."""
 
     width: int
     height: int
@@ -152,9 +152,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _turned_by_pillow(image: Image.Image) -> bool:
     """Whether `image.size` is already upright: so it is for TIFF, if the file's own tag says sideways."""
-    return (
-        isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation) in _SIDEWAYS
-    )
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation) in _SIDEWAYS
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
