@@ -50,7 +50,7 @@ def probe_image(data: bytes) -> ImageInfo:
     Raises:
         MediaError: the header cannot be read, or announces more than `MAX_PIXELS`.
     """
-    return _read(data, lambda: _probe(data, MAX_PIXELS))
+    return _read(data, lambda: _probe(data))
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -100,9 +100,9 @@ def _reason(error: Exception) -> str:
     return "truncated" if "truncated" in str(error).lower() else "unreadable"
 
 
-def _probe(data: bytes, max_pixels: int) -> ImageInfo:
+def _probe(data: bytes) -> ImageInfo:
     with _open(_metadata_first(data)) as image:
-        return _header(image, max_pixels)
+        return _header(image, MAX_PIXELS)
 
 
 def _decode(data: bytes, max_pixels: int) -> np.ndarray:
@@ -112,9 +112,10 @@ def _decode(data: bytes, max_pixels: int) -> np.ndarray:
         if pixels_HW3 is not None:
             pixels_HW3 = _upright(pixels_HW3, _orientation(image))
         else:
-            rgb = image.convert("RGB")
+            rgb = image.convert("RGB")  # before EXIF is looked at: of some formats it is known only now
             pixels_HW3 = _upright(np.array(rgb), _orientation(rgb))
     height, width, _ = pixels_HW3.shape
+    # Icons may hold another size than they announce. What a PNG says behind its pixels is not in `info`.
     if info.format != "PNG" and (width, height) != (info.width, info.height):
         raise MediaError("unreadable", f"the header says {info.width}x{info.height}, the pixels are {width}x{height}")
     return pixels_HW3
@@ -200,9 +201,11 @@ def _metadata_first(data: bytes) -> bytes:
         return data
     pixels_at, late = None, []
     at = len(_PNG_SIGNATURE)
-    while at + 8 <= len(data):
+    while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length  # length, kind, content, checksum
+        if end > len(data):
+            break
         if kind == b"IDAT" and pixels_at is None:
             pixels_at = at
         elif kind == b"IEND" or (kind == b"fcTL" and pixels_at is not None):  # the end, or the next frame

@@ -16,39 +16,37 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def by_the_rule(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Half-pixel bilinear in float32 without antialiasing, rounded half to even."""
+def before_rounding(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Half-pixel bilinear without antialiasing, in float64, but for coordinates: those are float32, as published."""
     y0, y1, wy = _sampled(image.shape[0], height)
     x0, x1, wx = _sampled(image.shape[1], width)
-    values, wy, wx = image.astype(np.float32), wy[:, None, None], wx[None, :, None]
+    values, wy, wx = image.astype(np.float64), wy[:, None, None], wx[None, :, None]
     top = values[y0][:, x0] * (1 - wx) + values[y0][:, x1] * wx
     bottom = values[y1][:, x0] * (1 - wx) + values[y1][:, x1] * wx
-    return np.rint(top * (1 - wy) + bottom * wy).astype(np.uint8)
+    return top * (1 - wy) + bottom * wy
 
 
 def _sampled(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scale = np.float64(np.float32(size) / np.float32(new_size))
-    place = np.maximum((np.arange(new_size) + 0.5) * scale - 0.5, 0).astype(np.float32)
+    place = np.maximum((np.arange(new_size) + 0.5) * scale - 0.5, 0).astype(np.float32).astype(np.float64)
     low = np.minimum(place.astype(int), size - 1)
-    return low, np.minimum(low + 1, size - 1), place - low.astype(np.float32)
-
-
-def assert_agrees(ours: np.ndarray, known: np.ndarray, share: float = 0.002) -> None:
-    difference = np.abs(ours.astype(int) - known)
-    assert difference.max() <= 1
-    assert np.count_nonzero(difference) <= share * difference.size
+    return low, np.minimum(low + 1, size - 1), place - low
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 90), st.integers(1, 90))
-@example(2, 2, 1, 1)
 @example(28, 28, 378, 378)
 @settings(deadline=None, max_examples=60)
-def test_small_pictures_agree_with_the_rule_but_for_rounding(height, width, new_height, new_width):
+def test_small_pictures_are_the_rule_rounded_to_nearest(height, width, new_height, new_width):
     image = noise(height, width)
     resized = resize_bilinear(image, new_height, new_width)
     assert resized.dtype == np.uint8
-    # One value of a handful is a large share: sums that end on a half may fall to either side.
-    assert_agrees(resized, by_the_rule(image, new_height, new_width), share=max(0.002, 2 / resized.size))
+    assert np.abs(resized - before_rounding(image, new_height, new_width)).max() < 0.5 + 1e-3
+
+
+def test_halves_are_rounded_to_even():
+    pairs = np.array([[0, 1], [1, 2], [2, 3], [254, 255]], np.uint8)
+    image = np.repeat(np.repeat(pairs[:, :, None], 3, axis=2), 2, axis=0)  # each 2x2 square averages to a half
+    assert resize_bilinear(image, 4, 1)[:, 0, 0].tolist() == [0, 2, 2, 254]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +70,10 @@ def test_large_pictures_agree_with_the_rule_with_and_without_ipp(size, new_size,
         assert cv2.ipp.useIPP() == (uses_ipp and before), "the thread's own setting must stay as it was"
     finally:
         cv2.ipp.setUseIPP(before)
-    # Noise is four times harsher than the sharpest photo.
-    assert_agrees(resized, by_the_rule(image, *new_size), share=0.004)
+    known = np.rint(before_rounding(image, *new_size))
+    assert np.abs(resized - known).max() <= 1
+    # The bound for pictures is 0.002; neighbours in noise differ several times as much as in a sharp photo.
+    assert (resized != known).mean() < 0.004
 
 
 def test_a_picture_of_the_right_size_stays_as_it_is():
