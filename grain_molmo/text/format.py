@@ -1,7 +1,8 @@
 """What a dataset says about a picture, as the strings of conversations (Molmo2 §2).
 
-`format_example` composes; the rooms it goes through are the prompt (`PROMPT_MODES`), the answer, the style's tag and the
-chat markers. All randomness comes from the example's own random state, in the order in which Molmo2 §8.3 draws it.
+`format_example` composes; the rooms it goes through are the prompt (`PROMPT_MODES`), the answer, the style's tag and
+the chat markers. All randomness comes from the example's own random state, in the order in which Molmo2 §8.3 draws it.
+A field that is None counts as absent, as in rows of a table.
 """
 
 from collections import Counter
@@ -47,7 +48,8 @@ def format_example(
         point_format: "markup" for `<points ...>`, "plain" for "Point: x=245 y=378".
 
     Raises:
-        ExampleError: `no_answer`, `empty_answer`, `bad_text`, `bad_roles`, `no_points`, `bad_points`, `no_scale`.
+        ExampleError: `no_answer`, `empty_answer`, `no_label`, `bad_text`, `bad_roles`, `bad_time`, `no_points`,
+            `bad_points`, `no_scale`.
         ConfigError: an unknown mode.
     """
     if prompt_mode not in PROMPT_MODES:
@@ -55,7 +57,7 @@ def format_example(
     if point_format not in POINT_FORMATS:
         raise ConfigError(f"point format {point_format!r}: must be one of {', '.join(POINT_FORMATS)}")
     rules = _Rules(style_mode, PROMPT_MODES[prompt_mode], image_size, point_format)
-    if "message_list" not in example:
+    if example.get("message_list") is None:
         return _format_message(example, rng, rules)
     if not example["message_list"]:
         raise ExampleError("no_answer", "the example's message_list is empty")
@@ -75,9 +77,9 @@ def field_prompt(message: Message, rng: np.random.RandomState) -> str:
     if _style(message) in POINTING_STYLES:
         return _text(message, "question") if "question" in message else _label(message)
     if "timestamp" in message:
-        return f"{message['timestamp']:.2f}"
+        return _seconds(message, "timestamp")
     if "start_time" in message:
-        return f"{message['start_time']:.2f}-{message['end_time']:.2f}"
+        return f"{_seconds(message, 'start_time')}-{_seconds(message, 'end_time')}"
     return _text(message, "question") if "question" in message else ""
 
 
@@ -94,10 +96,11 @@ class _Rules:
 
 
 def _format_message(message: Message, rng: np.random.RandomState, rules: _Rules) -> list[str]:
+    message = _present(message)
     if "messages" in message:
         style, turns = _style(message), plain_turns(message["messages"])
     elif "multi_turn_messages" in message:
-        parts = message["multi_turn_messages"]
+        parts = [_present(part) for part in message["multi_turn_messages"]]
         if not parts:
             raise ExampleError("no_answer", "multi_turn_messages is empty")
         style, turns = _style(parts[0]), [text for part in parts for text in _question_and_answer(part, rng, rules)]
@@ -124,6 +127,8 @@ def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]]) -> list[s
         if isinstance(message, str):
             turns.append(message)
             continue
+        if not isinstance(message, Mapping):
+            raise ExampleError("bad_text", f"message {i} is {type(message).__name__}, not text or a dict with content")
         role, text = message.get("role"), _text(message, "content")
         if role == "system" and i == 0:
             system = f"System: {text}\n"
@@ -155,10 +160,8 @@ def _written_answer(message: Message, rng: np.random.RandomState) -> str:
     for key in ("answer_with_points", "text"):
         if key in message:
             return _text(message, key)
-    raise ExampleError(
-        "no_answer",
-        f"style {_style(message)!r} has no answers, answer, answer_with_points or text; it has {[*message]}",
-    )
+    wanted = "answers, answer, answer_with_points or text"
+    raise ExampleError("no_answer", f"style {_style(message)!r} needs {wanted}; the message has {[*message]}")
 
 
 def _majority(answers: Sequence[str], rng: np.random.RandomState) -> str:
@@ -183,7 +186,7 @@ def _pointing_answer(message: Message, rules: _Rules) -> str:
     """`clip_points` needs no code: points outside the picture always move to its edge (see `points`)."""
     style = _style(message)
     points = message.get("points")
-    if style == "count" and points is None and "count" in message:
+    if style == "count" and "count" in message:
         n = int(message["count"])
         return plain_count(n) if rules.point_format == "plain" else str(n) if n else NOTHING
     if points is None or (len(points) == 0 and style not in ("pointing", "point_count")):
@@ -191,7 +194,8 @@ def _pointing_answer(message: Message, rules: _Rules) -> str:
     scale = _point_scale(message, rules.image_size)
     if rules.point_format == "plain":
         return _plain_answer(message, points, scale, rules.image_size)
-    label = _label(message) if "label" in message or "label_cased" in message else _text(message, "question")
+    has_label = "label" in message or "label_cased" in message
+    label = _label(message) if has_label else _text(message, "question")
     return image_points(points, scale, label, "point" if style == "cosyn_point" else style)
 
 
@@ -208,7 +212,7 @@ def _plain_answer(message: Message, points: Any, scale: Any, image_size: tuple[i
 
 def _point_scale(message: Message, image_size: tuple[int, int] | None) -> float | tuple[int, int]:
     """What the points are measured against: `point_scale`, the message's own picture, its size fields, the picture."""
-    if message.get("point_scale") is not None:
+    if "point_scale" in message:
         return message["point_scale"]
     sizes = (image_size if "image" in message else None, _size_fields(message), image_size)
     scale = next((size for size in sizes if size is not None), None)
@@ -219,13 +223,28 @@ def _point_scale(message: Message, image_size: tuple[int, int] | None) -> float 
 
 def _size_fields(message: Message) -> tuple[int, int] | None:
     for width, height in (("width", "height"), ("w", "h")):
-        if message.get(width) is not None and message.get(height) is not None:
+        if width in message and height in message:
             return message[width], message[height]
     return None
 
 
 def _label(message: Message) -> str:
-    return _text(message, "label").lower() if "label" in message else _text(message, "label_cased")
+    if "label" in message:
+        return _text(message, "label").lower()
+    if "label_cased" in message:
+        return _text(message, "label_cased")
+    raise ExampleError("no_label", "pointing needs a question, a label or a label_cased")
+
+
+def _seconds(message: Message, key: str) -> str:
+    try:
+        return f"{float(message[key]):.2f}"
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExampleError("bad_time", f"{key} must be seconds, not {message.get(key)!r}") from error
+
+
+def _present(message: Message) -> Message:
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def _style(message: Message) -> str:
