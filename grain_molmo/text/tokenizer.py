@@ -42,7 +42,7 @@ class Tokenizer:
         self._backend = backend
         backend.no_truncation()
         backend.no_padding()
-        # only tokens declared as such: Qwen3's ordinary vocabulary also holds the four characters of "<s>"
+        # only tokens declared as such: Qwen3's ordinary vocabulary also holds "<s>"
         control_ids = {token.content: i for i, token in backend.get_added_tokens_decoder().items()}
         self.eos_id = self._find_eos(control_ids, eos_token)
         bos, pad = _first_known(control_ids, BOS_NAMES), _first_known(control_ids, PAD_NAMES)
