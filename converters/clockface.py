@@ -45,23 +45,24 @@ _TIME = re.compile(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a face shows. `hour` is 0-23; a part that is None is not shown."""
+    """What a face shows. `second` is None where seconds aren't shown; the minute hand then steps by whole minutes."""
 
-    hour: int | None
-    minute: int | None
+    hour: int  # 0-23
+    minute: int
     second: int | None
     hours: str  # HOURS_12, HOURS_AMPM or HOURS_24
-    is_pm: bool
+    shows_hour: bool
+    shows_minute: bool
 
     @property
     def hour_angle(self) -> float:
         """Degrees clockwise from 12; the hand moves with the minutes."""
-        return 30 * ((self.hour or 0) % 12) + (self.minute or 0) / 2 + (self.second or 0) / 120
+        return 30 * (self.hour % 12) + self.minute / 2 + (self.second or 0) / 120
 
     @property
     def minute_angle(self) -> float:
         """Degrees clockwise from 12; the hand moves with the seconds."""
-        return 6 * (self.minute or 0) + (self.second or 0) / 10
+        return 6 * self.minute + (self.second or 0) / 10
 
     @property
     def second_angle(self) -> float:
@@ -70,20 +71,15 @@ class Reading:
 
     @property
     def digits(self) -> str:
-        """The time as a digital face shows it; dashes stand for a part that is not shown."""
-        hour = self.hour
-        if hour is not None and self.hours != HOURS_24:
-            hour = hour % 12 or 12
-        parts = [f"{hour:02d}" if self.hours == HOURS_24 else str(hour)] if hour is not None else ["--"]
-        parts.append("--" if self.minute is None else f"{self.minute:02d}")
-        if self.second is not None:
-            parts.append(f"{self.second:02d}")
-        return ":".join(parts)
+        """The time as a digital face shows it, "8:15:30"; dashes stand for a part that is not shown."""
+        hour = f"{self.hour:02d}" if self.hours == HOURS_24 else str(self.hour % 12 or 12)
+        parts = [hour if self.shows_hour else "--", f"{self.minute:02d}" if self.shows_minute else "--"]
+        return ":".join(parts if self.second is None else [*parts, f"{self.second:02d}"])
 
     @property
     def period(self) -> str:
         """ "AM" or "PM" where the face tells, else empty."""
-        return ("PM" if self.is_pm else "AM") if self.hours == HOURS_AMPM else ""
+        return ("PM" if self.hour >= 12 else "AM") if self.hours == HOURS_AMPM else ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,8 @@ def draw_clock(row: Mapping[str, Any]) -> bytes:
         _draw_dial(ImageDraw.Draw(image), style, reading)
         _draw_hands(ImageDraw.Draw(image), style, reading)
     out = io.BytesIO()
-    image.reduce(SUPERSAMPLING).save(out, style.format, **({"quality": 90} if style.format == "JPEG" else {}))
+    # Full chroma resolution: a thin colored seconds hand fades otherwise. PNG ignores both settings.
+    image.reduce(SUPERSAMPLING).save(out, style.format, quality=90, subsampling=0)
     return out.getvalue()
 
 
@@ -136,29 +133,26 @@ def draw_clock(row: Mapping[str, Any]) -> bytes:
 def read_time(row: Mapping[str, Any]) -> Reading:
     """Return what the row's face shows. RowError("bad_time") if its columns hold no time or contradict each other."""
     hour, minute, second = parse_watch_time(row.get("watch_time"))
-    hours = parse_time_format(row.get("time_format"))
     visible_hour = _visible(row, "hour_visible", hour)
-    if visible_hour is not None:
-        # Without AM/PM the hub counts from 0 to 11, so an hour of the morning may stand for one of the evening.
-        agrees = (
-            visible_hour == hour or (visible_hour < 12 and visible_hour == hour % 12) or visible_hour == 12 == hour + 12
-        )
-        _require(agrees, row, "hour_visible", f"{hour:02d}")
+    # Without AM/PM the hub counts from 0 to 11, so an hour of the morning may stand for one of the evening.
+    hour_agrees = visible_hour in (None, hour) or (visible_hour <= 12 and visible_hour % 12 == hour % 12)
+    _require(hour_agrees, row, "hour_visible", f"{hour:02d}")
     visible_minute = _visible(row, "minute_visible", minute)
     _require(visible_minute in (None, minute), row, "minute_visible", f"{minute:02d}")
     visible_second = _visible(row, "second_visible", second) if row.get("shows_seconds") else None
-    _require(visible_second in (None, second), row, "second_visible", "none" if second is None else f"{second:02d}")
+    _require(visible_second in (None, second), row, "second_visible", "nothing" if second is None else f"{second:02d}")
     return Reading(
-        hour=None if visible_hour is None else hour,
-        minute=visible_minute,
-        second=visible_second,
-        hours=hours,
-        is_pm=hour >= 12,
+        hour,
+        minute,
+        visible_second,
+        parse_time_format(row.get("time_format")),
+        shows_hour=visible_hour is not None,
+        shows_minute=visible_minute is not None,
     )
 
 
 def parse_watch_time(text: Any) -> tuple[int, int, int | None]:
-    """Return (hour 0-23, minute, second or None) of "10:09", "10:09:36 PM", ISO date-times and "003_2020-06-28T08:15:30".
+    """Return (hour 0-23, minute, second or None) of "10:09", "10:09:36 PM" or "003_2020-06-28T08:15:30.83".
 
     RowError("bad_time") if the text holds no time of day.
     """
@@ -204,7 +198,7 @@ def _require(agrees: bool, row: Mapping[str, Any], column: str, actual: str) -> 
 
 
 def face_style(row: Mapping[str, Any]) -> FaceStyle:
-    """Return the look: what it is made of depends on `watchface_id` alone, how it lies in the picture on `example_id`."""
+    """Return the look, a function of `watchface_id`; how it lies in the picture depends on `example_id` too."""
     face = np.random.default_rng(stable_hash("watch face", str(row.get("watchface_id"))))
     view = np.random.default_rng(stable_hash("view", str(row.get("watchface_id")), str(row.get("example_id"))))
     dial, hands, seconds, marks, case, background = PALETTES[face.integers(len(PALETTES))]
@@ -283,19 +277,27 @@ def _draw_dial(draw: ImageDraw.ImageDraw, style: FaceStyle, reading: Reading) ->
         text = ROMAN[hour] if style.numerals == "roman" else str(hour or 12)
         draw.text(_at(style, 30 * hour, NUMERALS_AT), text, style.marks, _font(0.15 * unit), anchor="mm")
     if reading.period:
-        draw.text(_at(style, 180, 0.36), reading.period, style.marks, _font(0.17 * unit), anchor="mm")
+        draw.text(
+            _at(style, _free_quarter(reading), 0.36), reading.period, style.marks, _font(0.17 * unit), anchor="mm"
+        )
+
+
+def _free_quarter(reading: Reading) -> int:
+    """The first of 6, 3, 9 and 12 o'clock, in degrees, that no hand covers: three hands can't cover all four."""
+    hands = (reading.hour_angle, reading.minute_angle, reading.second_angle)
+    return next(q for q in (180, 90, 270, 0) if all(abs((hand - q + 180) % 360 - 180) > 40 for hand in hands))
 
 
 def _draw_hands(draw: ImageDraw.ImageDraw, style: FaceStyle, reading: Reading) -> None:
-    if reading.hour is not None:
+    if reading.shows_hour:
         _draw_hand(draw, style, reading.hour_angle, HOUR_LENGTH, 0.042)
-    if reading.minute is not None:
+    if reading.shows_minute:
         _draw_hand(draw, style, reading.minute_angle, MINUTE_LENGTH, 0.028)
     unit = style.radius * SUPERSAMPLING
     _circle(draw, _at(style, 0, 0), 0.06 * unit, style.hands)
     if reading.second is not None:
         ends = (*_at(style, reading.second_angle, -0.14), *_at(style, reading.second_angle, SECOND_LENGTH))
-        draw.line(ends, style.seconds, max(2, round(0.018 * unit)))
+        draw.line(ends, style.seconds, max(2, round(0.024 * unit)))
         _circle(draw, _at(style, 0, 0), 0.035 * unit, style.seconds)
 
 
