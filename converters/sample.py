@@ -87,18 +87,15 @@ def _hub_name(name: str) -> str:
 
 def split_sizes(name: str, rows: int) -> dict[str, int]:
     """Return the number of rows of every split of a set whose training data have about `rows` rows."""
+    quarter = max(1, rows // 4)
     if name == "pixmo-docs":
-        quarter, sixteenth = max(1, rows // 4), max(1, rows // 16)
-        return {f"{config}/{split}": n for config in DOCS_CONFIGS for split, n in _pairs(quarter, sixteenth)}
+        parts = {"train": quarter, "validation": max(1, rows // 16)}
+        return {f"{config}/{part}": number for config in DOCS_CONFIGS for part, number in parts.items()}
     if name == "pixmo-count":
-        return {"train": rows, "validation": max(1, rows // 4), "test": max(1, rows // 4)}
+        return {"train": rows, "validation": quarter, "test": quarter}
     if name == "pixmo-clocks":
-        return dict(_pairs(rows, max(1, rows // 4)))
+        return {"train": rows, "validation": quarter}
     return {"train": rows}
-
-
-def _pairs(train: int, validation: int) -> list[tuple[str, int]]:
-    return [("train", train), ("validation", validation)]
 
 
 def _write_set(folder: Path, name: str, pool: PicturePool, rows: int, problems: float) -> SampleSet:

@@ -112,7 +112,7 @@ def draw_chart(chart: Chart) -> Image.Image:
     for value in range(0, chart.axis_max + 1, chart.axis_step):
         draw.line((left, chart.y(value), right, chart.y(value)), FAINT)
         draw.text((left - 8, chart.y(value)), str(value), INK, font(14), anchor="rm")
-    marks = []
+    marks, values = [], []
     slot = (right - left) / len(chart.values)
     for i, (label, value) in enumerate(zip(chart.labels, chart.values, strict=True)):
         x, y = left + (i + 0.5) * slot, chart.y(value)
@@ -121,13 +121,15 @@ def draw_chart(chart: Chart) -> Image.Image:
             draw.rectangle((x - slot * 0.32, y, x + slot * 0.32, bottom - 1), chart.colors[i])
         neighbors = chart.values[max(0, i - 1) : i] + chart.values[i + 1 : i + 2]
         below = chart.kind == "line" and value < min(neighbors)  # where the line would run through the number
-        draw.text((x, y + (17 if below else -12)), str(value), INK, font(15), anchor="mm")
+        values.append(((x, y + (18 if below else -13)), str(value)))
         draw.text((x, bottom + 16), label, INK, font(15), anchor="mm")
     if chart.kind == "line":
         draw.line(marks, chart.colors[0], width=3, joint="curve")
         for x, y in marks:
             draw.ellipse((x - 5, y - 5, x + 5, y + 5), chart.colors[0])
     draw.line((left, bottom, right, bottom), INK, width=2)
+    for place, text in values:  # last, on a halo, so that no line runs through a number
+        draw.text(place, text, INK, font(15), anchor="mm", stroke_width=2, stroke_fill=chart.paper)
     return image
 
 

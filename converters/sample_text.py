@@ -107,9 +107,17 @@ def _group_sentence(label: str, shapes: list[Shape], scene: Scene, rng: np.rando
             f"There is {with_article(described)} {where}.",
             f"{where.capitalize()}, you can see {with_article(described)} with crisp edges and a faint shadow.",
         )
-    places = [f"{_pick(rng, 'one', 'a ' + size_word(shape, scene) + ' one')} {place(shape, scene)}" for shape in shapes]
+    by_place: dict[str, list[Shape]] = {}
+    for shape in shapes:
+        by_place.setdefault(place(shape, scene), []).append(shape)
+    places = [f"{_some(there, scene, rng)} {where}" for where, there in by_place.items()]
     opening = _pick(rng, f"There are {counted(label, len(shapes))}", f"The picture has {counted(label, len(shapes))}")
     return f"{opening}: {listed(places)}."
+
+
+def _some(shapes: list[Shape], scene: Scene, rng: np.random.Generator) -> str:
+    """ "two"; "one", or "a large one"."""
+    return number_word(len(shapes)) if len(shapes) > 1 else _pick(rng, "one", f"a {size_word(shapes[0], scene)} one")
 
 
 def _extra_sentences(scene: Scene, rng: np.random.Generator) -> Iterator[str]:
