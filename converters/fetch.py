@@ -104,6 +104,7 @@ class ImageFetcher:
         policy: bounds on each URL.
         cache: read first; written when a picture passed its checks, never with a failure.
         connections: at most so many at once.
+        cache_only: ask no network; what the cache lacks is rejected as `not_in_cache`.
         sleep: how to wait between attempts, in seconds.
     """
 
@@ -113,10 +114,12 @@ class ImageFetcher:
         cache: ImageCache | None = None,
         *,
         connections: int = 32,
+        cache_only: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ):
         self.policy = policy or FetchPolicy()
         self.cache = cache
+        self._cache_only = cache_only
         self._sleep = sleep
         self._client = httpx.Client(
             timeout=httpx.Timeout(self.policy.read_timeout_s, connect=self.policy.connect_timeout_s, pool=None),
@@ -141,8 +144,8 @@ class ImageFetcher:
             sha256: hex digest that its bytes must have, or None to take what there is.
 
         Raises:
-            RowError: with a stable reason: `bad_url`, `http_404` and so on, `timeout`, `transport_error`,
-                `too_many_redirects`, `too_large`, `hash_mismatch`, `not_an_image`.
+            RowError: with a stable reason: `bad_url`, `not_in_cache`, `http_404` and so on, `timeout`,
+                `transport_error`, `too_many_redirects`, `too_many_bytes`, `hash_mismatch`, `not_an_image`.
         """
         _require_web_url(url)
         cached = self.cache.read(url) if self.cache else None
@@ -150,7 +153,11 @@ class ImageFetcher:
             try:
                 return check_picture(cached, sha256)
             except RowError:
-                pass  # a failure that somebody cached, or a picture that changed: the network decides
+                # A failure that somebody cached, or a picture that changed: the network decides, if it may.
+                if self._cache_only:
+                    raise
+        if self._cache_only:
+            raise RowError("not_in_cache", url)
         picture = check_picture(self._download(url), sha256)
         if self.cache:
             self.cache.write(url, picture.data)
@@ -190,7 +197,7 @@ class ImageFetcher:
             for piece in response.iter_bytes():
                 body += piece
                 if len(body) > self.policy.max_bytes:
-                    raise RowError("too_large", f"{url}: over {self.policy.max_bytes:,} bytes")
+                    raise RowError("too_many_bytes", f"{url}: over {self.policy.max_bytes:,} bytes")
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout(f"not complete after {self.policy.total_timeout_s:g} s")
             return bytes(body)

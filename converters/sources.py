@@ -68,7 +68,8 @@ def _open_hub(
     path: str, configs: Sequence[str | None], splits: Sequence[str], revision: str | None
 ) -> list[SourceSplit]:
     # Imported here: loading takes seconds that local sources need not spend.
-    from datasets import DatasetNotFoundError, load_dataset
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     commit = _resolve_revision(path, revision)
     found = []
@@ -76,7 +77,7 @@ def _open_hub(
         for split in splits:
             try:
                 dataset = load_dataset(path, config, split=split, revision=commit)
-            except (DatasetNotFoundError, ValueError, OSError) as error:
+            except (DatasetsError, ValueError, OSError) as error:
                 wanted = f"{path} config {config or 'default'} split {split} at {commit or 'its newest revision'}"
                 raise ConfigError(f"the hub does not give {wanted}: {error}") from error
             origin = {"kind": "hub", "path": path, "config": config, "split": split, "revision": commit}
@@ -101,9 +102,7 @@ def _resolve_revision(path: str, revision: str | None) -> str | None:
         return revision
 
 
-def _open_local(
-    path: Path, configs: Sequence[str | None], splits: Sequence[str], in_order: bool
-) -> list[SourceSplit]:
+def _open_local(path: Path, configs: Sequence[str | None], splits: Sequence[str], in_order: bool) -> list[SourceSplit]:
     found = []
     for config in configs:
         for split in splits:
@@ -112,7 +111,9 @@ def _open_local(
                 rows = _read_files(files, in_order)
                 names = [str(file.relative_to(path)) if file != path else file.name for file in files]
                 origin = {"kind": "local", "path": str(path.resolve()), "files": names, "config": config}
-                found.append(SourceSplit(config, split, rows, {**origin, "split": split, "rows": len(rows)}))
+                sizes = [file.stat().st_size for file in files]
+                origin = {**origin, "split": split, "rows": len(rows), "num_bytes": sizes}
+                found.append(SourceSplit(config, split, rows, origin))
     if not found:
         raise ConfigError(
             f"{path} holds no rows of split {' or '.join(splits)}; looked for files such as {splits[0]}.parquet, "
