@@ -91,7 +91,9 @@ def test_a_redirect_out_of_the_web_is_refused(web: Web, target: str):
     assert len(web.requests) == 1
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://host/a", "data:,a", "/a.png", "http://", "", "http://[/a"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "ftp://host/a", "data:,a", "/a.png", "http://", "", "http://[/a"]
+)
 def test_only_web_addresses_are_fetched(url: str):
     assert Fetch().reason(url) == "bad_url"
 

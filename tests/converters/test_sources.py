@@ -13,7 +13,9 @@ from converters.schema import IMAGE, POINTS, TEXT, TEXTS, check_columns
 from converters.sources import open_source
 from grain_molmo.errors import ConfigError, RowError
 
-ROWS = [{"image_url": f"http://host/{i}", "caption": f"caption {i}", "transcripts": ["a", "b"][: i % 3]} for i in range(7)]
+ROWS = [
+    {"image_url": f"http://host/{i}", "caption": f"caption {i}", "transcripts": ["a", "b"][: i % 3]} for i in range(7)
+]
 
 
 def write_parquet(path: Path, rows: list[dict], **options) -> None:
