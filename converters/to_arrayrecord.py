@@ -85,8 +85,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         args = parser.parse_args(argv)
     except SystemExit as error:  # argparse ends the process; a caller wants the code
         return int(error.code or 0)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each picture
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)  # ours alone: HTTP clients write a line for each picture
     try:
         data_dir = resolve_data_dir(args.data_dir)
         specs = list(dict.fromkeys(spec for name in args.names for spec in _sets(name)))

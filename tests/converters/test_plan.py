@@ -1,3 +1,4 @@
+import itertools
 import random
 from collections import Counter
 
@@ -83,7 +84,7 @@ def test_what_one_set_holds_out_no_set_with_a_larger_share_trains_on():
         set().union(*(found for split, found in split_urls(name, rows).items() if split.startswith("validation")))
         for _, name in by_fraction
     ]
-    assert all(smaller < larger for smaller, larger in zip(held_out, held_out[1:], strict=False))
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(held_out))
 
 
 @pytest.mark.parametrize(
