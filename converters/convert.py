@@ -127,7 +127,7 @@ def _convert_split(
     """Converts one split and adds to the summary; None if not one of its rows could be converted."""
     converter = {
         "set": spec.name,
-        "validation_fraction": options.validation_fraction or spec.validation_fraction,
+        "validation_fraction": plan.held_out,
         "max_rows": options.max_rows,
         "rows_per_shard": spec.rows_per_shard,
         "excluded": dict(options.excluded_origin) if options.excluded_origin else None,
@@ -270,7 +270,7 @@ def _url(row: Row) -> str:
 
 
 def _require_allowed(row: Row, excluded: frozenset[str]) -> None:
-    if row.get("image_url") in excluded or row.get("image_sha256") in excluded:
+    if any(isinstance(row.get(column), str) and row[column] in excluded for column in ("image_url", "image_sha256")):
         raise RowError("excluded_image", "the picture occurs in the set that is kept apart for evaluation")
 
 
@@ -297,8 +297,8 @@ def load_picture(source: PictureSource, fetcher: ImageFetcher) -> Picture:
         case FromFile(path):
             try:
                 return check_picture(path.read_bytes())
-            except OSError as error:
-                raise RowError("missing_image", f"{path}: {error.strerror}") from error
+            except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+                raise RowError("missing_image", f"{path}: {error}") from error
         case Drawn(draw):
             return check_picture(draw())
 

@@ -15,7 +15,7 @@ import httpx
 from grain_molmo.errors import MediaError, RowError
 from grain_molmo.vision.image import ImageInfo, probe_image
 
-_RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PASSING_STATUSES = frozenset({408, 425, 429})  # and all of 5xx
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class ImageFetcher:
                 wait_s = max(wait_s, error.retry_after_s)
             except httpx.TooManyRedirects as error:
                 raise RowError("too_many_redirects", f"{url}: over {policy.max_redirects} redirects") from error
-            except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
                 raise RowError("bad_url", f"{url}: {error}") from error
             except httpx.TimeoutException as error:
                 failure = RowError("timeout", f"{url}: {type(error).__name__} {error}")
@@ -189,7 +189,7 @@ class ImageFetcher:
         deadline = time.monotonic() + self.policy.total_timeout_s
         with self._client.stream("GET", url) as response:
             status = response.status_code
-            if status in _RETRIED_STATUSES:
+            if status in _PASSING_STATUSES or status >= 500:
                 raise _Busy(f"http_{status}", url, _retry_after_s(response.headers.get("Retry-After")))
             if not response.is_success:
                 raise RowError(f"http_{status}", url)

@@ -31,11 +31,13 @@ class SplitPlan:
     Attributes:
         split: of the store.
         source: where its rows are.
+        held_out: share of the source's pictures that went to a validation split of our own; 0 if none was made.
         shards: the units of each shard, in source order.
     """
 
     split: str
     source: SourceSplit
+    held_out: float
     shards: tuple[tuple[Unit, ...], ...]
 
     @property
@@ -50,7 +52,7 @@ def is_held_out(url: str, fraction: float) -> bool:
     A function of the URL alone: the same on every machine, whichever URLs still answer. A picture held out at one
     fraction is held out at every larger one, so what one set validates on, no set with a larger share trains on.
     """
-    return stable_hash("validation", url) < fraction * 2**64
+    return stable_hash("validation", _digest(url)) < fraction * 2**64
 
 
 def plan_splits(
@@ -72,13 +74,12 @@ def plan_splits(
     has_own = any(source.split == "validation" for source in sources)
     plans = []
     for source in sources:
-        carved = fraction if fraction and not has_own and source.split == "train" else 0.0
+        held_out = fraction if fraction and not has_own and source.split == "train" else 0.0
         units: dict[str, list[Unit]] = {}
-        for split, unit in _units(spec, source, carved, max_rows):
+        for split, unit in _units(spec, source, held_out, max_rows):
             units.setdefault(split, []).append(unit)
-        plans += [
-            SplitPlan(split, source, tuple(_cut(in_split, spec.rows_per_shard))) for split, in_split in units.items()
-        ]
+        for split, in_split in units.items():
+            plans.append(SplitPlan(split, source, held_out, tuple(_cut(in_split, spec.rows_per_shard))))
     return plans
 
 
@@ -89,16 +90,18 @@ def _units(spec: SetSpec, source: SourceSplit, fraction: float, max_rows: int | 
     identities = columns[spec.identity][:max_rows]
     subsets: Sequence[Any] = columns[subset_column] if subset_column else [None] * len(identities)
 
-    rows: dict[Any, list[int]] = {}
+    rows: dict[tuple[str | None, str | None, int | None], list[int]] = {}
     for index, (identity, subset) in enumerate(zip(identities, subsets, strict=False)):
         if subset_column and subset not in subset_values:
             subset = subset_values[0]  # the row is rejected when it is read; until then it needs a place
-        alone = not spec.grouped or not isinstance(identity, str)
+        if not isinstance(identity, str):
+            identity = None
+        alone = not spec.grouped or identity is None
         rows.setdefault((identity, subset, index if alone else None), []).append(index)
 
     seen: Counter[str] = Counter()
     for (identity, subset, _), indices in rows.items():
-        held_out = fraction > 0 and isinstance(identity, str) and is_held_out(identity, fraction)
+        held_out = identity is not None and is_held_out(identity, fraction)
         split = "validation" if held_out else source.split
         qualifiers = [part for part in (source.config, subset) if part]
         where = [source.split] if source.split != "train" else []
@@ -108,12 +111,14 @@ def _units(spec: SetSpec, source: SourceSplit, fraction: float, max_rows: int | 
         yield "_".join([split, *qualifiers]), Unit(unit_id, tuple(indices))
 
 
-def _short_name(spec: SetSpec, identity: Any, row: int) -> str:
-    if not isinstance(identity, str) or not identity:
+def _short_name(spec: SetSpec, identity: str | None, row: int) -> str:
+    if not identity:
         return f"row-{row}"
-    if spec.identity == "image_url":
-        return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return identity
+    return _digest(identity)[:16] if spec.identity == "image_url" or not identity.isprintable() else identity
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _cut(units: Iterable[Unit], rows_per_shard: int) -> Iterable[tuple[Unit, ...]]:

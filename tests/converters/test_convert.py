@@ -87,7 +87,7 @@ def test_every_row_is_in_a_record_or_rejected_with_its_reason(web: Web, tmp_path
         "bad_url": {"image_url": "ftp://host/a"},
         "missing_image_url": {"image_url": None},
         "empty_caption": {"caption": " "},
-        "wrong_type": {"caption": ["A", "list"]},
+        "wrong_type": {"image_url": ["A", "list"]},
     }
     rows = caption_rows([good] * (2 * len(bad)))
     for i, changes in enumerate(bad.values()):
@@ -231,8 +231,9 @@ def test_a_conversion_is_not_repeated_until_something_changes_or_force(web: Web,
     again = convert("pixmo_cap", source, tmp_path)
     assert (again.already_there, again.examples, len(web.requests)) == (["train"], {"train": 3}, asked)
     assert convert("pixmo_cap", source, tmp_path, max_rows=2).examples == {"train": 2}
+    assert convert("pixmo_cap", source, tmp_path, max_rows=2, validation_fraction=0.001).already_there == []
     assert convert("pixmo_cap", source, tmp_path, max_rows=2, force=True).already_there == []
-    assert len(web.requests) == asked + 4
+    assert len(web.requests) == asked + 6
 
 
 class Stopped(Exception):

@@ -1,8 +1,11 @@
 import email.utils
 import time
 
+import httpx
 import pytest
 from conftest import Answer, Web, make_picture, sha256
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from converters.fetch import FetchPolicy, ImageCache, ImageFetcher, Picture
 from grain_molmo.errors import RowError
@@ -96,6 +99,20 @@ def test_a_redirect_out_of_the_web_is_refused(web: Web, target: str):
 )
 def test_only_web_addresses_are_fetched(url: str):
     assert Fetch().reason(url) == "bad_url"
+
+
+def test_no_address_is_anything_but_fetched_or_refused():
+    fetcher = ImageFetcher(FetchPolicy(attempts=1))
+    fetcher._client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(404)))
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text(st.characters(exclude_categories=())))
+    def check(text: str) -> None:
+        for url in (text, f"http://host/{text}", f"http://{text}/a", f"http://host:{text}/"):
+            with pytest.raises(RowError):
+                fetcher.fetch(url)
+
+    check()
 
 
 def test_other_bytes_than_the_hash_says_are_refused(web: Web):

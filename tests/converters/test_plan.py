@@ -7,7 +7,7 @@ import pytest
 
 from converters.pixmo import SETS, SetSpec
 from converters.plan import SplitPlan, is_held_out, plan_splits
-from converters.rows import table_rows
+from converters.rows import JsonRows, table_rows
 from converters.sources import SourceSplit
 
 
@@ -131,6 +131,15 @@ def test_shards_hold_whole_pictures_and_at_most_so_many_rows():
     assert all(size <= 20 or len(shard) == 1 for size, shard in zip(sizes, one.shards, strict=True))
     assert Counter(i for unit in rows_of(one) for i in unit) == Counter(range(len(rows)))
     assert [unit[0] for unit in rows_of(one)] == sorted(unit[0] for unit in rows_of(one))
+
+
+def test_identities_of_json_rows_may_be_anything():
+    rows = [{"image_url": value, "collection_method": value} for value in (["a"], {"b": 1}, 5, "\ud800", "", None)]
+    for name in ("pixmo_points", "pixmo_cap"):
+        plans = plan_splits(SETS[name], [SourceSplit(None, "train", JsonRows(rows), {})], validation_fraction=0.5)
+        ids = [unit.id for one in plans for shard in one.shards for unit in shard]
+        assert len(set(ids)) == len(rows)
+        assert all(one.encode() for one in ids)
 
 
 def test_rows_without_an_identity_stand_alone_until_they_are_rejected():
