@@ -65,7 +65,9 @@ def check_picture(data: bytes, sha256: str | None = None) -> Picture:
     try:
         return Picture(data, probe_image(data))
     except MediaError as error:
-        raise RowError(error.reason, error.detail) from error
+        # The first bytes tell people more than a decoder's message, and are the same in every run.
+        begin = f"{len(data):,} bytes that begin {data[:24]!r}"
+        raise RowError(error.reason, begin if error.reason == "not_an_image" else error.detail) from error
 
 
 class ImageCache:

@@ -242,7 +242,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("stop_at", [0, 5, 9, 14])
 def test_after_a_stop_the_same_command_ends_in_the_same_bytes(web: Web, tmp_path: Path, monkeypatch, stop_at: int):
-    urls = [web.picture(i) if i % 5 else web.url(f"/gone{i}") for i in range(15)]
+    urls = [web.picture(i) if i % 5 else web.serve(f"/page{i}", b"<html>") for i in range(15)]
     source = write_rows(tmp_path / "rows", caption_rows(urls))
     spec = replace(SETS["pixmo_cap"], rows_per_shard=4)
     convert(spec, source, tmp_path / "at once")
@@ -258,7 +258,7 @@ def test_after_a_stop_the_same_command_ends_in_the_same_bytes(web: Web, tmp_path
         convert(replace(spec, parse=stopping), source, tmp_path / "stopped")
     assert not (tmp_path / "stopped/pixmo_cap/manifest.json").exists()
     before = len(web.requests)
-    assert convert(spec, source, tmp_path / "stopped").rejected == {"http_404": 3}
+    assert convert(spec, source, tmp_path / "stopped").rejected == {"not_an_image": 3}
     assert all_files(tmp_path / "stopped") == all_files(tmp_path / "at once")
     assert len(web.requests) - before == 15 - stop_at // 4 * 4  # finished shards are not fetched again
 
