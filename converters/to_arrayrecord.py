@@ -138,9 +138,12 @@ def _convert(spec: SetSpec, args: argparse.Namespace, data_dir: Path, *, is_only
     splits = (args.split,) if args.split else _source_splits(spec, is_local)
     sources = open_source(source, spec.configs, splits, revision=args.revision, in_order=not spec.grouped)
     options = _options(args)
-    if spec.excluded_by and (args.exclude or not is_local):
-        excluded, origin = read_excluded(args.exclude or spec.excluded_by)
+    exclude = args.exclude or (None if is_local else spec.excluded_by)
+    if exclude:
+        excluded, origin = read_excluded(exclude)
         options = replace(options, excluded=excluded, excluded_origin=origin)
+    elif spec.excluded_by:
+        log.warning("%s: pictures of the evaluation set are not left out; --exclude %s", spec.name, spec.excluded_by)
     cache = ImageCache(args.image_cache) if args.image_cache else None
     with ImageFetcher(cache=cache, connections=args.workers) as fetcher:
         return convert_set(spec, sources, data_dir, fetcher, options)
