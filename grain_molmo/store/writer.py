@@ -62,12 +62,13 @@ class SplitWriter:
             run = read_json(run_file)
             if run["arguments"] == arguments:
                 return run["media_group"]
-            self._discard()
+            self.discard()
         group = new_group_name(self._media_folder, f"{self.name}-{self.split}")
         write_json(run_file, {"arguments": arguments, "media_group": group})
         return group
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Forgets the shards that were finished but not committed; the writer is of no use afterwards."""
         for shard in self._finished():
             if shard["media"]:
                 (self._media_folder / shard["media"]["file"]).unlink(missing_ok=True)

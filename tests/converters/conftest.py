@@ -1,0 +1,94 @@
+"""What the tests of the converters share: pictures made on the spot and a web server on loopback."""
+
+import hashlib
+import io
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+
+def make_picture(number: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
+    """A PNG that differs from those of other numbers."""
+    out = io.BytesIO()
+    Image.new("RGB", size, (number % 256, number // 256, 7)).save(out, "PNG")
+    return out.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class Answer:
+    """What the server says to one request."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    missing_bytes: int = 0  # announced, but not sent
+    never: bool = False  # hold the request until the test is over
+
+
+class Web:
+    """A web server on loopback: `pages` maps a path to what is answered, one after the other, the last one for good."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, list[Answer]] = {}
+        self.requests: list[str] = []
+        self.over = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}{path}"
+
+    def serve(self, path: str, *answers: Answer | bytes) -> str:
+        """Puts answers under a path; its URL."""
+        self.pages[path] = [Answer(answer) if isinstance(answer, bytes) else answer for answer in answers]
+        return self.url(path)
+
+    def picture(self, number: int = 0, size: tuple[int, int] = (40, 30)) -> str:
+        """URL of a picture."""
+        return self.serve(f"/{number}.png", make_picture(number, size))
+
+    def close(self) -> None:
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler(web: Web) -> Callable[..., BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            web.requests.append(self.path)
+            answers = web.pages.get(self.path, [Answer(b"not here", 404)])
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if answer.never:
+                web.over.wait()
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body) + answer.missing_bytes))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            if answer.missing_bytes:
+                self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    server = Web()
+    yield server
+    server.close()
