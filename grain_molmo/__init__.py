@@ -1,1 +1,41 @@
-"""The package: see README.md."""
+"""Vision-language training data for JAX: PixMo and Molmo2 as ArrayRecord, packed and mixed by Grain."""
+
+from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.pixmo import (
+    PixMoAskModelAnything,
+    PixMoCap,
+    PixMoCapQa,
+    PixMoClocks,
+    PixMoCount,
+    PixMoDocs,
+    PixMoPoints,
+)
+from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
+from grain_molmo.loader import Loader, make_loader
+from grain_molmo.stages import DatasetRule, Group, Stage
+from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.text.weights import LossWeighting
+
+__all__ = [
+    "Dataset",
+    "DatasetRule",
+    "Group",
+    "Loader",
+    "LossWeighting",
+    "PixMoAskModelAnything",
+    "PixMoCap",
+    "PixMoCapQa",
+    "PixMoClocks",
+    "PixMoCount",
+    "PixMoDocs",
+    "PixMoPoints",
+    "Stage",
+    "StoreDataset",
+    "Tokenizer",
+    "dataset_names",
+    "get_dataset",
+    "load_tokenizer",
+    "make_loader",
+    "register_dataset",
+]
+__version__ = "0.1.0"

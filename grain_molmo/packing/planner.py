@@ -146,7 +146,7 @@ class RowPacker(Generic[Item]):
         return int(value_MM[first, second]), best
 
     def _best_three(self, tokens: int, crops: int) -> tuple[int, ...]:
-        """Places of the best pair, or of the best pair with one of the oldest examples beside it, whichever fills more."""
+        """Places of the best pair, or of one of the oldest and the best pair beside it, whichever fills more."""
         best_value, best = self._best_pair(tokens, crops)
         for place in self._oldest_first(tokens, crops)[:_OLDEST_TRIED]:
             own_tokens = self._tokens_N[place]

@@ -1,7 +1,7 @@
 """Shuffled epochs of a dataset by random access."""
 
 import functools
-from collections.abc import Sequence
+from typing import Protocol, cast
 
 import grain
 import numpy as np
@@ -13,7 +13,15 @@ from grain_molmo.rng import stable_hash
 _ARRAY_UP_TO = 1 << 16
 
 
-def permutation(size: int, seed: int) -> Sequence[int]:
+class Order(Protocol):
+    """Indices in shuffled order, by position."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> int: ...
+
+
+def permutation(size: int, seed: int) -> "Order":
     """A permutation of range(size) that depends on the seed alone, by random access.
 
     Args:
@@ -28,7 +36,7 @@ def permutation(size: int, seed: int) -> Sequence[int]:
     if size <= _ARRAY_UP_TO or power_of_two:
         # RandomState: its stream is frozen across numpy versions.
         return np.random.RandomState(np.random.MT19937(seed)).permutation(np.arange(size, dtype=np.int32))
-    return grain.MapDataset.range(size).shuffle(seed=seed % 2**32)
+    return cast(Order, grain.MapDataset.range(size).shuffle(seed=seed % 2**32))
 
 
 class ShuffledEpochs(grain.MapDataset):
@@ -49,7 +57,7 @@ class ShuffledEpochs(grain.MapDataset):
         # Two: a batch can lie across the end of an epoch.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
 
-    def _make_order(self, epoch: int) -> Sequence[int]:
+    def _make_order(self, epoch: int) -> Order:
         return permutation(self._size, stable_hash("shuffle", self._seed, self._name, epoch))
 
     def __len__(self) -> int:

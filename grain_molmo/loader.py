@@ -1,0 +1,275 @@
+"""From converted datasets to packed training batches.
+
+The flow, each step a thing that can be used on its own:
+
+    datasets ─▶ MixedStream ─▶ Encoder ─▶ PackedRows ─▶ render_rows ─▶ batch
+    examples    which comes     tokens,    rows, global   pixels, this   numpy, or sharded
+    at random   n-th            no pixel   batches        process only   jax.Array
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.registry import dataset_names, get_dataset
+from grain_molmo.encode import Encoder
+from grain_molmo.errors import ConfigError
+from grain_molmo.packing.mixture import MixedStream, log_mixture
+from grain_molmo.packing.rows import PackedRows, PlannedBatch
+from grain_molmo.render import Batch, batch_bytes, render_rows
+from grain_molmo.rng import stable_hash
+from grain_molmo.stages import Stage, find_stage, group_weights
+from grain_molmo.stats import BatchInfo, LoaderStats
+from grain_molmo.store import canonical_name, resolve_data_dir
+from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.vision.resize import use_one_opencv_thread
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
+_PREFETCH_BYTES = 2 << 30
+_STATE_VERSION = 1
+
+
+def make_loader(
+    stage: str | Stage = "pretraining",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    tokenizer: str | os.PathLike[str] | Tokenizer = DEFAULT_TOKENIZER,
+    batch_size: int | None = None,
+    seq_len: int | None = None,
+    max_frames: int | None = None,
+    seed: int = 0,
+    recipe: str | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    process_index: int | None = None,
+    process_count: int | None = None,
+    num_threads: int | None = None,
+) -> "Loader":
+    """A loader of packed, mixed, deterministic batches.
+
+    Args:
+        stage: "pretraining", or a `Stage`.
+        data_dir: where the datasets were converted to; default $GRAIN_MOLMO_DATA.
+        tokenizer: path of a tokenizer.json, hub name, "bytes" (built in), or a `Tokenizer`.
+        batch_size: rows of the global batch; default the stage's.
+        seq_len: tokens a row; default the stage's.
+        max_frames: video frames; only for stages with video.
+        seed: decides order, mixture and all random choices.
+        recipe: "molmo2" for the published mixture, lengths and batch size of that stage.
+        mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
+        process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
+        num_threads: pictures decoded at a time; default the machine's cores, at most 16.
+
+    Returns:
+        An endless iterator of batches; see `render_rows` for shapes and dtypes.
+
+    Raises:
+        ConfigError: unknown names, weights, sizes or tokenizer.
+        StoreError: a dataset was not converted into the folder, or a shard is missing.
+    """
+    chosen = _customize(find_stage(stage, recipe), batch_size, seq_len, max_frames)
+    datasets, missing = _open_datasets(chosen, data_dir)
+    sizes = {name: len(dataset) for name, dataset in datasets.items()}
+    stream = MixedStream(chosen.weights or group_weights(chosen.groups, sizes), sizes, seed)
+    log_mixture(stream.weights, sizes)
+    encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)
+    plan = PackedRows(
+        stream,
+        encoder,
+        batch_size=chosen.batch_size,
+        max_tokens=chosen.seq_len,
+        max_crops=chosen.crops_per_row,
+        waiting=chosen.waiting,
+    )
+    return Loader(
+        plan,
+        encoder,
+        missing_datasets=missing,
+        mesh=mesh,
+        process_index=jax.process_index() if process_index is None else process_index,
+        process_count=jax.process_count() if process_count is None else process_count,
+        num_threads=num_threads or min(16, os.cpu_count() or 1),
+    )
+
+
+def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
+    if max_frames is not None:
+        raise ConfigError(f"max_frames={max_frames}: stage {stage.name!r} has no video")
+    wishes = {"batch_size": batch_size, "seq_len": seq_len}
+    return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
+
+
+def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
+    """The stage's datasets by name, and the names of a recipe's that nobody can open."""
+    if stage.weights:
+        return {name: _open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
+    listed = [canonical_name(name) for group in stage.groups for name in group.datasets]
+    known = set(dataset_names())
+    missing = [name for name in listed if name not in known]
+    if missing:
+        logger.warning(
+            "stage %r lists datasets that are not registered: %s; the others share their part. Register them with "
+            "grain_molmo.register_dataset to have the whole mixture.",
+            stage.name,
+            ", ".join(missing),
+        )
+    return {name: _open_dataset(name, stage.split, data_dir) for name in listed if name in known}, missing
+
+
+def _open_dataset(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    return get_dataset(name, split=split, data_dir=resolve_data_dir(data_dir))
+
+
+class Loader(Iterator[Batch]):
+    """An endless iterator of batches that remembers where it is.
+
+    The batch of a step is one fixed thing, a function of the stage, the data, the tokenizer, the seed and the step;
+    the number of threads and what was prefetched change nothing.
+
+    Attributes:
+        stage: lengths, budgets and formats.
+        weights: the mixture's shares by dataset.
+        missing_datasets: names of a recipe's datasets that could not be opened.
+        batch_info: what is in the batch handed out last, or None.
+    """
+
+    def __init__(
+        self,
+        plan: PackedRows,
+        encoder: Encoder,
+        *,
+        missing_datasets: list[str],
+        mesh: jax.sharding.Mesh | None,
+        process_index: int,
+        process_count: int,
+        num_threads: int,
+    ):
+        self.stage, self.weights, self.missing_datasets = encoder.stage, plan.stream.weights, missing_datasets
+        self.batch_info: BatchInfo | None = None
+        if self.stage.batch_size % process_count:
+            raise ConfigError(f"batch_size {self.stage.batch_size} does not divide among {process_count} processes")
+        if num_threads < 1:
+            raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
+        self._rows_here = self.stage.batch_size // process_count
+        self._first_row = process_index * self._rows_here
+        self._mesh = mesh
+        self._fingerprint = _fingerprint(encoder, plan.stream.weights)
+        self._stats = LoaderStats(self.stage)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
+        use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
+        self._batches = iter(self._pipeline(plan))
+
+    def _pipeline(self, plan: PackedRows) -> grain.IterDataset:
+        """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
+        prefetch = grain.experimental.ThreadPrefetchIterDataset
+        ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(self.stage, self._rows_here)))
+        planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
+        return prefetch(planned.map(self._render), prefetch_buffer_size=ahead)
+
+    def _render(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+        planned, plan_s = timed
+        started = time.perf_counter()
+        rows = planned.rows[self._first_row : self._first_row + self._rows_here]
+        batch, infos = render_rows(rows, self.stage, self._pool)
+        render_s = time.perf_counter() - started
+        info = BatchInfo(planned.step, self._first_row, infos, planned.skipped, plan_s, render_s)
+        return (batch if self._mesh is None else self._to_mesh(batch)), info
+
+    def _to_mesh(self, batch: Batch) -> Batch:
+        """Global arrays of which this process holds its rows."""
+        mesh = self._mesh
+        assert mesh is not None
+        axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
+
+        def to_global(rows: np.ndarray) -> jax.Array:
+            # The global shape is given, not inferred, so that a process with other rows fails here and not in a hang.
+            shape = (self.stage.batch_size, *rows.shape[1:])
+            return jax.make_array_from_process_local_data(sharding, rows, shape)
+
+        return {key: to_global(rows) for key, rows in batch.items()}
+
+    def __iter__(self) -> "Loader":
+        return self
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        batch, info = next(self._batches)
+        self._stats.add(info, time.perf_counter() - started)
+        self.batch_info = info
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
+        return {"version": _STATE_VERSION, "fingerprint": self._fingerprint, "plan": self._batches.get_state()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on where the state was taken; nothing is decoded for it.
+
+        Raises ConfigError if it was taken from another stage, data, tokenizer or seed.
+        """
+        if state.get("version") != _STATE_VERSION:
+            raise ConfigError(f"loader state of version {state.get('version')!r}; this is version {_STATE_VERSION}")
+        theirs = state["fingerprint"]
+        different = [key for key, value in self._fingerprint.items() if theirs.get(key) != value]
+        if different:
+            raise ConfigError(
+                f"the state belongs to another loader: {', '.join(different)} differ; make the loader as it was made "
+                "when the state was taken"
+            )
+        self._batches.set_state(state["plan"])
+
+    def stats(self) -> dict[str, Any]:
+        """Counts over the batches handed out: fill, examples by dataset, skips by reason, seconds waited."""
+        return {**self._stats.to_dict(), "missing_datasets": self.missing_datasets}
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._batches.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Timed(grain.IterDataset):
+    """Elements of the parent with the seconds that each took."""
+
+    def __iter__(self) -> "_TimedIterator":
+        return _TimedIterator(iter(self._parent))
+
+
+class _TimedIterator(grain.DatasetIterator):
+    def __next__(self) -> tuple[Any, float]:
+        started = time.perf_counter()
+        element = next(self._parent)
+        return element, time.perf_counter() - started
+
+    def get_state(self) -> dict[str, Any]:
+        return self._parent.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._parent.set_state(state)
+
+
+def _fingerprint(encoder: Encoder, weights: Mapping[str, float]) -> dict[str, str]:
+    """What a state belongs to, by part, so that a refusal can say which part differs."""
+    stage = {field.name: getattr(encoder.stage, field.name) for field in fields(Stage)}
+    stage |= {"mixture": dict(weights), "groups": ()}  # what the groups came to
+    data = {
+        name: f"{len(dataset)}:{getattr(dataset, 'fingerprint', '')}"
+        for name, dataset in sorted(encoder.datasets.items())
+    }
+    return {
+        "stage": f"{stable_hash(repr(stage)):016x}",
+        "data": f"{stable_hash(repr(data)):016x}",
+        "tokenizer": encoder.tokenizer.fingerprint,
+        "seed": str(encoder.seed),
+    }

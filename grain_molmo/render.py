@@ -1,0 +1,170 @@
+"""From planned rows to a batch: tokens laid out, pictures decoded straight into their place."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grain_molmo.encode import POOLING_WIDTH, EncodedExample, MediaSlot, shift_pooling
+from grain_molmo.errors import MediaError, StoreError
+from grain_molmo.stages import Stage
+from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH, render_crops
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExampleInfo:
+    """Where an example lies in a row, and where it came from.
+
+    Attributes:
+        dataset, epoch, index: which example.
+        id: the example's own.
+        segment: its number in `segment_ids`, from 1.
+        tokens: [start, stop) in the row's tokens.
+        crops: [start, stop) in the row's images.
+        pooled: [start, stop) in the row's token_pooling.
+        loss_weight: sum of its loss weights, as planned.
+        blanked: why a picture of it could not be shown ("truncated", ...), or None. Its loss weights are zero then.
+        detail: what exactly was wrong.
+    """
+
+    dataset: str
+    epoch: int
+    index: int
+    id: str
+    segment: int
+    tokens: tuple[int, int]
+    crops: tuple[int, int]
+    pooled: tuple[int, int]
+    loss_weight: float
+    blanked: str | None = None
+    detail: str = ""
+
+
+def batch_bytes(stage: Stage, rows: int) -> int:
+    """Memory that a batch of so many rows takes."""
+    images = stage.crops_per_row * PATCHES_PER_CROP * VALUES_PER_PATCH
+    return rows * (images + stage.seq_len * 6 * 4 + stage.pooled_per_row * POOLING_WIDTH * 4)
+
+
+def render_rows(
+    rows: Sequence[Sequence[EncodedExample]], stage: Stage, pool: Executor
+) -> tuple[Batch, list[list[ExampleInfo]]]:
+    """The batch of the rows, all numpy, and what is where in it.
+
+    Pictures are decoded in the pool's threads. An example of which one cannot be decoded keeps its place and its
+    tokens, with crops of zeros and no loss weight, so that nothing else in the run moves.
+
+    Args:
+        rows: the examples of each row.
+        stage: gives the shapes.
+        pool: threads, one picture each.
+
+    Returns:
+        `input_tokens`, `target_tokens`, `position_ids`, `segment_ids`, `subsegment_ids` [B, T] int32, `loss_weights`
+        [B, T] float32, `images` [B, C, 729, 588] uint8, `token_pooling` [B, P, 4] int32.
+    """
+    batch = _empty_batch(stage, len(rows))
+    infos = [[*_place_row(batch, row, examples)] for row, examples in enumerate(rows)]
+    jobs = []
+    for row, (examples, placed) in enumerate(zip(rows, infos, strict=True)):
+        for position, (example, info) in enumerate(zip(examples, placed, strict=True)):
+            for slot in example.slots:
+                start = info.crops[0] + slot.first_crop
+                out_CPD = batch["images"][row, start : start + slot.tiling.n_crops]
+                jobs.append((row, position, pool.submit(render_slot, slot, out_CPD)))
+    # All of them before any is blanked: an example's other pictures may still be on their way.
+    failures = [(row, position, job.result()) for row, position, job in jobs]
+    for row, position, failure in failures:
+        if failure is not None:
+            infos[row][position] = _blank(batch, row, infos[row][position], failure)
+    return batch, infos
+
+
+def _empty_batch(stage: Stage, rows: int) -> Batch:
+    shape = (rows, stage.seq_len)
+    return {
+        "input_tokens": np.zeros(shape, np.int32),
+        "target_tokens": np.zeros(shape, np.int32),
+        "loss_weights": np.zeros(shape, np.float32),
+        "position_ids": np.zeros(shape, np.int32),
+        "segment_ids": np.zeros(shape, np.int32),
+        "subsegment_ids": np.zeros(shape, np.int32),
+        "images": np.zeros((rows, stage.crops_per_row, PATCHES_PER_CROP, VALUES_PER_PATCH), np.uint8),
+        "token_pooling": np.full((rows, stage.pooled_per_row, POOLING_WIDTH), -1, np.int32),
+    }
+
+
+def _place_row(batch: Batch, row: int, examples: Sequence[EncodedExample]):
+    """Writes the tokens and pooling indices of a row's examples side by side; yields where each lies."""
+    token = crop = pooled = 0
+    for segment, example in enumerate(examples, start=1):
+        arrays, pooling = example.arrays, example.token_pooling
+        tokens = slice(token, token + len(arrays))
+        for key in ("input_tokens", "target_tokens", "loss_weights", "position_ids"):
+            batch[key][row, tokens] = getattr(arrays, key)
+        batch["segment_ids"][row, tokens] = segment
+        if arrays.subsegment_ids is not None:
+            batch["subsegment_ids"][row, tokens] = arrays.subsegment_ids
+        batch["token_pooling"][row, pooled : pooled + len(pooling)] = shift_pooling(pooling, crop)
+        info = ExampleInfo(
+            dataset=example.draw.dataset,
+            epoch=example.draw.epoch,
+            index=example.draw.index,
+            id=example.id,
+            segment=segment,
+            tokens=(token, tokens.stop),
+            crops=(crop, crop + example.n_crops),
+            pooled=(pooled, pooled + len(pooling)),
+            loss_weight=float(arrays.loss_weights.sum()),
+        )
+        token, crop, pooled = tokens.stop, info.crops[1], info.pooled[1]
+        yield info
+
+
+def render_slot(slot: MediaSlot, out_CPD: np.ndarray) -> MediaError | StoreError | None:
+    """Decodes a slot's picture and writes its crops; the error, if it cannot be shown, and zeros in its place."""
+    try:
+        render_crops(picture_pixels(slot.picture), slot.tiling, out_CPD)
+    except (MediaError, StoreError) as error:
+        out_CPD[...] = 0
+        return error
+    return None
+
+
+def picture_pixels(picture: Any) -> np.ndarray:
+    """[H, W, 3] uint8 RGB of a LazyImage, a PIL image or an array (gray, RGB or RGBA, uint8).
+
+    Raises MediaError if it has no such pixels.
+    """
+    if hasattr(picture, "decode"):
+        return picture.decode()
+    if isinstance(picture, Image.Image):
+        return _pil_pixels(picture)
+    pixels = np.asarray(picture)
+    if pixels.dtype != np.uint8:
+        raise MediaError("bad_array", f"a picture is an array of uint8, not {pixels.dtype}")
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise MediaError("bad_array", f"a picture is an array of [H, W, 3], not {pixels.shape}")
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
+
+
+def _pil_pixels(picture: Image.Image) -> np.ndarray:
+    try:
+        return np.asarray(picture.convert("RGB"))
+    except Exception as error:  # a PIL image that was opened but not loaded can fail in as many ways as its file
+        raise MediaError("unreadable", f"{type(error).__name__}: {error}") from error
+
+
+def _blank(batch: Batch, row: int, info: ExampleInfo, failure: MediaError | StoreError) -> ExampleInfo:
+    """Takes the example's weight and crops away; its tokens stay, so that every other index in the row holds."""
+    batch["loss_weights"][row, slice(*info.tokens)] = 0
+    batch["images"][row, slice(*info.crops)] = 0
+    reason = failure.reason if isinstance(failure, MediaError) else "unreadable_record"
+    return ExampleInfo(**{**vars(info), "blanked": reason, "detail": str(failure)})

@@ -1,0 +1,69 @@
+"""`grain-molmo`: one command, a module for each subcommand."""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from grain_molmo.errors import ConfigError, GrainMolmoError
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+# Each module has `add_arguments(parser)` and `run(args) -> int`, and is imported when its command is asked for, so that
+# `grain-molmo --help` does not wait for JAX.
+_COMMANDS = {
+    "demo": ("grain_molmo.tools.demo", "sample data, converted, packed, and a picture of what the model sees"),
+    "convert": ("converters.to_arrayrecord", "hub, local or sample rows into the store"),
+    "inspect": ("grain_molmo.tools.inspect", "what is in a store, or what would be on the hub"),
+    "bench": ("grain_molmo.tools.bench", "how fast this machine reads, decodes, packs and loads"),
+}
+
+_EPILOG = """\
+examples:
+  grain-molmo demo --out demo
+  grain-molmo convert pixmo-cap --data-dir DATA
+  grain-molmo inspect pixmo-cap --data-dir DATA --num-samples 3
+  grain-molmo bench loader
+
+`grain-molmo COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="grain-molmo",
+        description="Vision-language training data for JAX: convert, look, measure.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (_, summary) in _COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    if not words or words[0] not in _COMMANDS:
+        parser.parse_args(words or ["--help"])
+        return EXIT_USAGE
+    module = importlib.import_module(_COMMANDS[words[0]][0])
+    prog = f"grain-molmo {words[0]}"
+    if words[0] == "convert":  # a program of its own, which also runs from a checkout
+        return module.main(words[1:], prog=prog)
+    command = argparse.ArgumentParser(
+        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(command)
+    args = command.parse_args(words[1:])
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        return module.run(args)
+    except ConfigError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except GrainMolmoError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
