@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset
-from grain_molmo.datasets.registry import dataset_names, get_dataset
+from grain_molmo.datasets.registry import dataset_names, open_dataset
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.packing.mixture import MixedStream, log_mixture
@@ -29,7 +29,7 @@ from grain_molmo.render import Batch, batch_bytes, render_rows
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage, find_stage, group_weights
 from grain_molmo.stats import BatchInfo, LoaderStats
-from grain_molmo.store import canonical_name, resolve_data_dir
+from grain_molmo.store import canonical_name
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
 
@@ -112,7 +112,7 @@ def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_fr
 def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
     """The stage's datasets by name, and the names of a recipe's that nobody can open."""
     if stage.weights:
-        return {name: _open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
+        return {name: open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
     listed = [canonical_name(name) for group in stage.groups for name in group.datasets]
     known = set(dataset_names())
     missing = [name for name in listed if name not in known]
@@ -123,11 +123,7 @@ def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tup
             stage.name,
             ", ".join(missing),
         )
-    return {name: _open_dataset(name, stage.split, data_dir) for name in listed if name in known}, missing
-
-
-def _open_dataset(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
-    return get_dataset(name, split=split, data_dir=resolve_data_dir(data_dir))
+    return {name: open_dataset(name, stage.split, data_dir) for name in listed if name in known}, missing
 
 
 class Loader(Iterator[Batch]):

@@ -1,12 +1,14 @@
 """Datasets by name."""
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
-from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.pixmo import PIXMO_DATASETS
 from grain_molmo.errors import ConfigError
-from grain_molmo.store import canonical_name
+from grain_molmo.store import canonical_name, resolve_data_dir
 
 DatasetFactory = Callable[..., Dataset]
 
@@ -39,6 +41,17 @@ def get_dataset(name: str, split: str = "train", **kwargs: Any) -> Dataset:
     if canonical not in _REGISTRY:
         raise ConfigError(f"unknown dataset {name!r}; known: {', '.join(dataset_names())}")
     return _REGISTRY[canonical](split=split, **kwargs)
+
+
+def open_dataset(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    """The dataset of that name, told where the store is if it is one that reads the store.
+
+    A dataset of one's own may have a `data_dir` that means something else, so it is made with its split alone.
+    """
+    factory = _REGISTRY.get(canonical_name(name))
+    made = factory.func if isinstance(factory, functools.partial) else factory
+    reads_store = isinstance(made, type) and issubclass(made, StoreDataset)
+    return get_dataset(name, split, data_dir=resolve_data_dir(data_dir)) if reads_store else get_dataset(name, split)
 
 
 def dataset_names() -> list[str]:
