@@ -1,0 +1,116 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import grain_molmo as gm
+from grain_molmo.encode import Encoder
+from grain_molmo.errors import ExampleError, MediaError
+from grain_molmo.packing.mixture import Draw
+from grain_molmo.render import picture_pixels
+from grain_molmo.vision.crops import select_tiling
+
+CAPTION = "A red cube stands on a gray floor, and a small blue ball lies in front of it. " * 3
+
+
+class OneExample(gm.Dataset):
+    def __init__(self, example):
+        self.example = example
+
+    def __len__(self):
+        return 1000
+
+    def get(self, item, rng):
+        return self.example
+
+
+def encode(example, *, seed=0, index=0, name="one", tokenizer="bytes", **stage):
+    stage = gm.Stage(mixture={name: 1}, **{"seq_len": 8192, **stage})
+    encoder = Encoder({name: OneExample(example)}, stage, gm.load_tokenizer(tokenizer), seed)
+    return encoder(Draw(name, 0, index))
+
+
+def decode(encoded):
+    return gm.load_tokenizer("bytes").decode(encoded.arrays.input_tokens.tolist())
+
+
+def gray(height, width):
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def test_a_caption_is_asked_for_by_its_style_and_about_its_length_after_the_picture():
+    message = {"style": "long_caption", "text": CAPTION}
+    hints = []
+    for index in range(200):
+        text = decode(encode({"image": gray(480, 640), "message_list": [message]}, index=index))
+        layout = (
+            r"<\|im_end\|><low_res_im_start>(<im_patch>){196}<im_end><im_start>((<im_patch>){23}<im_col>){23}<im_end>"
+        )
+        prompt = r"<\|im_start\|>user\nlong_caption(?: (-?\d+))?:<\|im_end\|>\n<\|im_start\|>assistant\n"
+        match = re.fullmatch(layout + prompt + re.escape(CAPTION), text)
+        assert match, text[-400:]
+        hints.append(match[4])
+    given = np.array([int(hint) for hint in hints if hint])
+    assert 0.8 < len(given) / len(hints) < 0.98  # 0.9 of the prompts name a length (Molmo2 §2.2)
+    # characters + Normal(0, 25), in units of 15
+    assert abs(given.mean() - len(CAPTION) / 15) < 1
+    assert 1 < given.std() < 2.5
+
+
+def test_the_token_and_crop_counts_are_those_of_the_worked_examples():
+    example = {"image": gray(600, 800), "messages": ["What?", "Gray."]}
+    encoded = encode(example)
+    assert encoded.n_crops == 7
+    text = "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nGray."
+    assert encoded.n_tokens == 1 + 982 + len(gm.load_tokenizer("bytes").encode(text))
+    assert len(encoded.token_pooling) == select_tiling(600, 800, 8).n_pooled
+
+
+def test_draws_depend_on_seed_dataset_and_index_and_on_nothing_else():
+    example = {"message_list": [{"style": "long_caption", "text": CAPTION}] * 2}
+
+    def prompts(**options):
+        return [decode(encode(example, index=index, **options)) for index in range(30)]
+
+    assert prompts() == prompts(batch_size=7, waiting=9, crops_per_row=99)
+    assert prompts() != prompts(seed=1)
+    assert prompts() != prompts(name="two")
+
+
+@pytest.mark.parametrize(
+    ("example", "stage", "reason"),
+    [
+        ({"image": gray(600, 800), "messages": ["What?", "Gray."]}, {"seq_len": 900}, "too_long"),
+        ({"messages": ["What? " * 99, "Gray."]}, {"seq_len": 50}, "too_long"),
+        ({"image": [gray(40, 40)] * 6, "messages": ["What?", "Gray."]}, {}, "too_many_images"),
+        ({"image": [gray(900, 900)] * 5, "messages": ["What?", "Gray."]}, {}, "too_many_crops"),
+        ({"image": np.zeros((0, 5, 3), np.uint8), "messages": ["What?", "Gray."]}, {}, "bad_image"),
+        ({"image": "a/path.jpg", "messages": ["What?", "Gray."]}, {}, "bad_image"),
+        ({"video": b"", "messages": ["What?", "Gray."]}, {}, "video"),
+        ({"image": gray(40, 40), "messages": ["What?", "A <im_patch>."]}, {}, "control_token"),
+        ({"image": gray(40, 40)}, {}, "no_answer"),
+    ],
+)
+def test_an_example_that_cannot_be_used_says_why_and_which(example, stage, reason):
+    with pytest.raises(ExampleError, match="one example 3 ") as raised:
+        encode(example, index=3, **stage)
+    assert raised.value.reason == reason
+
+
+def test_a_long_answer_is_cut_at_the_row_and_keeps_its_loss():
+    encoded = encode({"image": gray(40, 40), "messages": ["What?", "Gray. " * 500]}, seq_len=1000)
+    assert encoded.n_tokens == 1000
+    assert encoded.arrays.loss_weights[-1] == 1
+
+
+def test_a_picture_may_be_an_array_of_any_channels_or_a_pil_image():
+    color = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    alpha = np.dstack([color, np.full((2, 4), 7, np.uint8)])
+    assert np.array_equal(picture_pixels(color), color)
+    assert np.array_equal(picture_pixels(alpha), color)
+    assert np.array_equal(picture_pixels(color[:, :, 0]), np.repeat(color[:, :, :1], 3, axis=2))
+    assert np.array_equal(picture_pixels(Image.fromarray(alpha)), color)
+    for bad in (color.astype(np.float32), np.zeros((2, 4, 2), np.uint8), np.zeros(5, np.uint8)):
+        with pytest.raises(MediaError, match="bad_array"):
+            picture_pixels(bad)
