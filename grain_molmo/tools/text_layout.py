@@ -56,9 +56,14 @@ def _font(text: str, size: int) -> Font:
     return font_for(text.isascii() or text in _IN_PILLOWS_FONT, size)
 
 
+def drawable(text: str) -> str:
+    """The text with a dot for each character that cannot be drawn; some of them stop Pillow."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else UNPRINTABLE for char in text)
+
+
 def width_of(text: str, size: int) -> float:
     """Pixels that the text takes on one line."""
-    return _font(text, size).getlength(text)
+    return _font(text, size).getlength(drawable(text))
 
 
 def lay_out(pieces: Sequence[Piece], width: float, size: int) -> list[Line]:
@@ -88,7 +93,7 @@ def lay_out(pieces: Sequence[Piece], width: float, size: int) -> list[Line]:
 def _words(text: str, width: float, size: int):
     """Words, spaces and control tokens, with what cannot be drawn replaced and overlong words broken."""
     for word in _WORDS.findall(text[:_LONGEST]):
-        shown = "\\n" if word == "\n" else "".join(c if c.isprintable() else UNPRINTABLE for c in word)
+        shown = "\\n" if word == "\n" else drawable(word)
         while len(shown) > 1 and width_of(shown, size) > width:
             fitting = max(1, int(len(shown) * width / width_of(shown, size)) - 1)
             yield shown[:fitting]
@@ -126,7 +131,7 @@ def share_lines(needed: Sequence[int], available: int) -> list[int]:
 
 def draw_text(draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, size: int, fill: Colour) -> None:
     """Draws one line of text with its top left corner at `xy`."""
-    draw.text(xy, text, font=_font(text, size), fill=fill)
+    draw.text(xy, drawable(text), font=_font(text, size), fill=fill)
 
 
 def draw_lines(
