@@ -44,7 +44,7 @@ _GAP = 16
 _TEXT_LEFT = _GAP + _WHOLE[0] + _GAP + _DETAIL[0] + 2 * _GAP
 _TEXT_WIDTH = INNER - _TEXT_LEFT - _GAP
 _CHIP = 26
-_MOST_LINES, _MOST_EXAMPLES, _MOST_BRANCHES = 13, 16, 12
+_MOST_LINES, _MOST_EXAMPLES, _MOST_BRANCHES, _MOST_RINGS = 13, 16, 12, 3
 
 
 def row_picture(row: Row, examples: Sequence[ExampleInfo], tokenizer: Tokenizer, title: str = "") -> Image.Image:
@@ -151,7 +151,8 @@ def draw_token_bar(view: RowView) -> Image.Image:
                 fill=TRAINED,
             )
         draw.line((right, 0, right, BAR_HEIGHT - 1), fill=CARD, width=2)
-        draw_text(draw, (left + 8, 14), str(number + 1), HEADING, CARD)
+        if right - left > width_of(str(number + 1), HEADING) + 12:
+            draw_text(draw, (left + 8, 14), str(number + 1), HEADING, CARD)
     _draw_ticks(draw, view.max_tokens, BAR_HEIGHT + STRIP_HEIGHT + 6)
     return image
 
@@ -307,8 +308,10 @@ def _draw_pictures(example: ExampleView, picture: int) -> Image.Image:
     drawn = [draw_view(view, points, size) for view, size in zip(views, (_WHOLE, _DETAIL), strict=False)]
     height = max(view.height for view in drawn)
     image = Image.new("RGB", (_WHOLE[0] + _GAP + _DETAIL[0], height), CARD)
+    draw = ImageDraw.Draw(image)
     for view, x in zip(drawn, (0, _WHOLE[0] + _GAP), strict=False):
         image.paste(view, (x, 0))
+        draw.rectangle((x, 0, x + view.width - 1, view.height - 1), outline=RULE)
     return image
 
 
@@ -340,7 +343,7 @@ def _draw_points(
     smallest = 6 if size[0] > _WHOLE[0] else 4
     for point, colour in points:
         left_here[point.x, point.y] -= 1
-        radius = smallest + 3 * left_here[point.x, point.y]
+        radius = smallest + 3 * min(left_here[point.x, point.y], _MOST_RINGS)
         x, y = point.x * size[0], point.y * size[1]
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=(255, 255, 255), width=2)
 
