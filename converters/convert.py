@@ -352,7 +352,9 @@ class _Progress:
     def __init__(self, title: str, num_rows: int):
         self._title = title
         self._is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=num_rows, desc=title, unit=" rows", disable=not self._is_terminal, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=num_rows, desc=title, unit=" rows", disable=not self._is_terminal, dynamic_ncols=True, leave=False
+        )
 
     def __enter__(self) -> "_Progress":
         return self

@@ -2,13 +2,16 @@
 
 import argparse
 import importlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
+from grain_molmo import __version__
 from grain_molmo.errors import ConfigError, GrainMolmoError
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 # Each module has `add_arguments(parser)` and `run(args) -> int`, and is imported when its command is asked for, so that
 # `grain-molmo --help` does not wait for JAX.
@@ -33,17 +36,27 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="grain-molmo",
-        description="Vision-language training data for JAX: convert, look, measure.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (_, summary) in _COMMANDS.items():
-        commands.add_parser(name, help=summary, add_help=False)
+    _escape_what_the_terminal_lacks()
+    try:
+        code = _run(words)
+        sys.stdout.flush()  # here, where a reader that went away can still be handled
+        return code
+    except SystemExit as error:  # argparse ends the process; a caller wants the code
+        return int(error.code or 0)
+    except ConfigError as error:
+        return _fail(words[0], error, EXIT_USAGE)
+    except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (GrainMolmoError, OSError) as error:
+        return _fail(words[0], error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _fail(words[0], "stopped", EXIT_INTERRUPTED)
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] not in _COMMANDS:
-        parser.parse_args(words or ["--help"])
+        _main_parser().parse_args(words or ["--help"])
         return EXIT_USAGE
     module = importlib.import_module(_COMMANDS[words[0]][0])
     prog = f"grain-molmo {words[0]}"
@@ -55,15 +68,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(command)
     args = command.parse_args(words[1:])
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    try:
-        return module.run(args)
-    except ConfigError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except GrainMolmoError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    return module.run(args)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _main_parser() -> argparse.ArgumentParser:
+    """The parser of the line's first word."""
+    parser = argparse.ArgumentParser(
+        prog="grain-molmo",
+        description="Vision-language training data for JAX: convert, look, measure.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"grain-molmo {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (_, summary) in _COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    return parser
+
+
+def _escape_what_the_terminal_lacks() -> None:
+    """Captions hold any text: what the output's encoding cannot say is escaped, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail(command: str, problem: object, code: int) -> int:
+    """Says in one line what went wrong."""
+    print(f"grain-molmo {command}: {' '.join(str(problem).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,203 @@
+"""The whole way in half a minute, without network: sample rows, converted, packed into batches, and a picture.
+
+Writes generated rows of the PixMo sets, converts them with the program behind `grain-molmo convert`, loads packed
+pretraining batches from the result, and draws what the model sees in one row. All files stay in the folder; run again,
+it keeps what was converted.
+"""
+
+import argparse
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from grain_molmo.errors import StoreError
+from grain_molmo.loader import make_loader
+from grain_molmo.render import Batch, ExampleInfo
+from grain_molmo.special_tokens import LOW_RES_IM_START
+from grain_molmo.stages import PRETRAINING_STAGE
+from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.tools.arguments import whole_number
+from grain_molmo.tools.readable import table
+from grain_molmo.tools.row_picture import row_picture
+from grain_molmo.tools.row_view import Row, take_row
+from grain_molmo.tools.store_report import SetReport, report_store
+
+DEFAULT_OUT = "grain-molmo-demo"
+SAMPLE_ROWS, FEWEST_ROWS = 48, 16
+NUM_BATCHES = 8
+
+# A byte is a token to the tokenizer that needs no file, so text takes about four times as many as with a real one: only
+# longer rows hold as many examples as the stage's.
+DEMO_STAGE = replace(PRETRAINING_STAGE, name="demo", seq_len=8192, crops_per_row=32, batch_size=4)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("--out", metavar="DIR", default=DEFAULT_OUT, help=f"where to write (./{DEFAULT_OUT})")
+    rows_help = f"rows of each set ({SAMPLE_ROWS}; {FEWEST_ROWS} or more)"
+    parser.add_argument("--rows", type=whole_number(FEWEST_ROWS), default=SAMPLE_ROWS, metavar="N", help=rows_help)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the demo; the exit code."""
+    started = time.perf_counter()
+    out = Path(args.out).expanduser()
+    data_dir, picture = out / "data", out / "packed-row.png"
+
+    def say(text: str) -> None:
+        if not args.json:
+            print(text, flush=True)
+
+    say(f"1. Sample rows, converted: grain-molmo convert all --sample --rows {args.rows} --data-dir {data_dir}")
+    sets = convert_sample(data_dir, args.rows)
+    say(_sets_text(sets))
+    say(f"\n2. Packed batches: {DEMO_STAGE.batch_size} rows of {DEMO_STAGE.seq_len:,} tokens")
+    say(f'   (not {PRETRAINING_STAGE.seq_len:,} as in pretraining: to the tokenizer "bytes" every byte is a token)')
+    loaded = load_batches(data_dir)
+    say(_loaded_text(loaded))
+    title = "One packed row of sample data, as the model sees it"
+    row_picture(loaded.row, loaded.infos, loaded.tokenizer, title).save(picture)
+    say(f"\n3. What the model sees in one row: {picture}")
+    seconds = time.perf_counter() - started
+    say(f"\nDone in {seconds:.1f} s. Next:\n{_next_steps(data_dir)}")
+    if args.json:
+        print(json.dumps({"data_dir": str(data_dir), "picture": str(picture), **_report(sets, loaded, seconds)}))
+    return 0
+
+
+def convert_sample(data_dir: Path, rows: int) -> Sequence[SetReport]:
+    """Converts sample rows of all sets into the folder, or keeps what is there; what it holds then.
+
+    Raises StoreError if a set could not be converted.
+    """
+    from converters.to_arrayrecord import main as convert  # the command line alone reaches to the converters
+
+    logging.disable(logging.INFO)  # its summary is told here in another form; warnings and errors still show
+    try:
+        code = convert(
+            ["all", "--sample", "--rows", str(rows), "--data-dir", str(data_dir)], prog="grain-molmo convert"
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+    if code:
+        raise StoreError(f"the sample rows could not be converted into {data_dir} (see above); try another --out")
+    return report_store(data_dir).sets
+
+
+def _sets_text(sets: Sequence[SetReport]) -> str:
+    rows = [
+        [
+            f" {one.name}",
+            ", ".join(f"{part} {count:,}" for part, count in one.examples.items()),
+            ", ".join(f"{count:,} {reason}" for reason, count in one.rejected.items()) or "none",
+        ]
+        for one in sets
+    ]
+    return table([" set", "examples", "rows rejected (the sample has bad ones)"], rows, left=3)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What a few batches came to.
+
+    Attributes:
+        weights: the mixture.
+        stats: the loader's.
+        num_images: pictures that were decoded.
+        num_threads: that decoded them.
+        seconds: from asking for the first batch to having the last.
+        arrays: shape and dtype of each array of a batch.
+        row: the arrays of the row to show.
+        infos: its examples.
+        tokenizer: that its tokens are of.
+    """
+
+    weights: Mapping[str, float]
+    stats: Mapping[str, Any]
+    num_images: int
+    num_threads: int
+    seconds: float
+    arrays: Mapping[str, tuple[tuple[int, ...], str]]
+    row: Row
+    infos: Sequence[ExampleInfo]
+    tokenizer: Tokenizer
+
+
+def load_batches(data_dir: Path, num_batches: int = NUM_BATCHES) -> Loaded:
+    """Loads batches of the demo's stage and keeps the row that shows most different sets."""
+    tokenizer = load_tokenizer("bytes")
+    num_threads = min(16, os.cpu_count() or 1)
+    loader = make_loader(DEMO_STAGE, data_dir=data_dir, tokenizer=tokenizer, num_threads=num_threads)
+    batch: Batch = {}
+    best_row: Row = {}
+    best_infos: Sequence[ExampleInfo] = ()
+    num_images = 0
+    started = time.perf_counter()
+    for _ in range(num_batches):
+        batch = next(loader)
+        num_images += int((batch["input_tokens"] == tokenizer.special_id(LOW_RES_IM_START)).sum())
+        for row, infos in enumerate(loader.batch_info.rows if loader.batch_info else ()):
+            if _num_sets(infos) > _num_sets(best_infos):
+                best_row, best_infos = take_row(batch, row), infos
+    seconds = time.perf_counter() - started
+    loader.close()
+    arrays = {key: (array.shape, str(array.dtype)) for key, array in batch.items()}
+    return Loaded(
+        loader.weights, loader.stats(), num_images, num_threads, seconds, arrays, best_row, best_infos, tokenizer
+    )
+
+
+def _num_sets(infos: Sequence[ExampleInfo]) -> int:
+    return len({info.dataset for info in infos})
+
+
+def _loaded_text(loaded: Loaded) -> str:
+    stats = loaded.stats
+    mixture = [
+        [f" {name}", f"{weight:.0%}", f"{stats['datasets'].get(name, {}).get('examples', 0):,}"]
+        for name, weight in loaded.weights.items()
+    ]
+    arrays = [[f" {key}", dtype, str(list(shape))] for key, (shape, dtype) in loaded.arrays.items()]
+    skipped = sum(stats["skipped_examples"].values()) + sum(stats["skipped_media"].values())
+    rates = ", ".join(f"{rate:,.0f} {name.removesuffix('_per_s')}/s" for name, rate in _rates(loaded).items())
+    return "\n".join(
+        [
+            table([" mixture", "weight", "examples drawn"], mixture, left=1),
+            "",
+            table([" a batch", "dtype", "shape"], arrays, left=3),
+            "",
+            f"   {stats['batches']} batches hold {stats['examples']} examples; {stats['token_fill']:.1%} of the tokens "
+            f"and {stats['crop_fill']:.1%} of the crops are in use; {skipped} skipped",
+            f"   {rates} on {loaded.num_threads} threads (small sample pictures, a short run)",
+        ]
+    )
+
+
+def _rates(loaded: Loaded) -> dict[str, float]:
+    counts = {"examples": loaded.stats["examples"], "images": loaded.num_images, "rows": loaded.stats["rows"]}
+    return {f"{name}_per_s": round(count / loaded.seconds, 1) for name, count in counts.items()}
+
+
+def _next_steps(data_dir: Path) -> str:
+    return f"""\
+   look around    grain-molmo inspect pixmo-points --data-dir {data_dir}
+   real data      grain-molmo convert pixmo-cap --max-rows 1000 --data-dir DATA
+   in Python      grain_molmo.make_loader("pretraining", data_dir="DATA", tokenizer="Qwen/Qwen3-4B", batch_size=8)
+   how fast here  grain-molmo bench loader    (the README explains all of it)"""
+
+
+def _report(sets: Sequence[SetReport], loaded: Loaded, seconds: float) -> dict[str, Any]:
+    return {
+        "datasets": {one.name: {"examples": one.examples, "rejected": one.rejected} for one in sets},
+        "mixture": dict(loaded.weights),
+        "batch": {key: {"shape": list(shape), "dtype": dtype} for key, (shape, dtype) in loaded.arrays.items()},
+        "stats": loaded.stats,
+        "throughput": {**_rates(loaded), "threads": loaded.num_threads},
+        "seconds": round(seconds, 2),
+    }

@@ -1,0 +1,262 @@
+"""Shows what was converted: sets, splits, columns, sizes, what was rejected and why, and examples in readable form.
+
+Without a name, a table of the whole data folder; with one, that set in detail. Of a set that was not converted it says
+what it is on the hub and how to get it. Only annotations are read, never a picture.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from grain_molmo.datasets.pixmo import PIXMO_DATASETS
+from grain_molmo.datasets.registry import get_dataset
+from grain_molmo.errors import ConfigError
+from grain_molmo.store import AnnotationSource, canonical_name, list_converted, resolve_data_dir
+from grain_molmo.tools.arguments import whole_number
+from grain_molmo.tools.readable import human_bytes, jsonable, readable, table
+from grain_molmo.tools.store_report import (
+    Coverage,
+    RecordsReport,
+    SplitReport,
+    StoreReport,
+    coverage,
+    part_of,
+    report_records,
+    report_set,
+    report_store,
+)
+
+EXIT_DONE, EXIT_NOT_THERE = 0, 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a set such as pixmo-cap; default: all that are there")
+    parser.add_argument("--data-dir", metavar="DIR", help="the store's folder; default: $GRAIN_MOLMO_DATA")
+    parser.add_argument(
+        "--num-samples", type=whole_number(0), default=2, metavar="N", help="examples of a set to show (2)"
+    )
+    parser.add_argument("--split", metavar="S", help="only this split of a set, such as train or train_charts")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what the folder holds, or what it holds of one set; 1 if that set is not there."""
+    if args.name is None:
+        if args.split is not None:
+            raise ConfigError("--split needs the name of a set; without a name all splits are listed")
+        return _show_store(resolve_data_dir(args.data_dir), args.json)
+    return _show_set(args)
+
+
+# ---- the whole folder ----
+
+
+def _show_store(data_dir: Path, as_json: bool) -> int:
+    report = report_store(data_dir)
+    there = {one.name for one in report.sets}
+    missing = [name for name in _convertible() if name not in there]
+    if as_json:
+        print(json.dumps({"data_dir": str(data_dir), **asdict(report), "not_converted": missing}))
+    else:
+        print(_store_text(data_dir, report, missing))
+    return EXIT_DONE
+
+
+def _convertible() -> list[str]:
+    from converters.pixmo import SETS  # the command line alone reaches from the library to the converters
+
+    return list(SETS)
+
+
+def _store_text(data_dir: Path, report: StoreReport, missing: Sequence[str]) -> str:
+    examples = sum(split.examples for one in report.sets for split in one.splits)
+    lines = [
+        f"{data_dir}: {len(report.sets)} sets, {examples:,} examples, {report.media:,} pictures stored once each "
+        f"({human_bytes(report.media_bytes)})"
+    ]
+    if report.sets:
+        rows = [
+            [one.name if number == 0 else "", *_split_cells(split)]
+            for one in report.sets
+            for number, split in enumerate(one.splits)
+        ]
+        lines += ["", table(["set", *_SPLIT_HEADINGS], rows, left=2)]
+    if missing:
+        names = ", ".join(name.replace("_", "-") for name in missing)
+        lines += ["", f"not converted here: {names}", f"  grain-molmo convert NAME --data-dir {data_dir}"]
+    if report.sets:
+        lines += ["", f"more: grain-molmo inspect {report.sets[0].name.replace('_', '-')} --data-dir {data_dir}"]
+    return "\n".join(lines)
+
+
+_SPLIT_HEADINGS = ["split", "examples", "shards", "size", "pictures added", "their size", "rows rejected"]
+
+
+def _split_cells(split: SplitReport) -> list[str]:
+    return [
+        split.name,
+        f"{split.examples:,}",
+        f"{split.shards:,}",
+        human_bytes(split.num_bytes),
+        f"{split.media_added:,}",
+        human_bytes(split.media_bytes),
+        f"{sum(split.rejected.values()):,}",
+    ]
+
+
+# ---- one set ----
+
+
+def _show_set(args: argparse.Namespace) -> int:
+    dataset = canonical_name(args.name)
+    try:
+        data_dir = resolve_data_dir(args.data_dir)
+    except ConfigError:  # what a set is on the hub can be said without a folder
+        return _show_hub(args, None)
+    converted = list_converted(data_dir)
+    name = _set_of(dataset, converted)
+    if name not in converted:
+        return _show_hub(args, data_dir)
+    splits = _choose(report_set(data_dir, name).splits, name, args.split)
+    records = report_records(data_dir, name, [split.name for split in splits])
+    rows = coverage(splits)
+    samples = sample_examples(data_dir, name, dataset, [split.name for split in splits], args.num_samples)
+    if args.json:
+        report = {
+            "name": name,
+            "data_dir": str(data_dir),
+            "converted": True,
+            "splits": [asdict(split) for split in splits],
+            "coverage": [{**asdict(one), "rows_in_records": one.rows_in_records} for one in rows],
+            "records": asdict(records),
+            "examples": [{"index": index, "example": jsonable(example)} for index, example in samples],
+        }
+        print(json.dumps(report))
+    else:
+        print(f"{name}, converted into {data_dir / name}\n\n{_set_text(data_dir / name, splits, rows, records)}")
+        for index, example in samples:
+            print(f"\nexample {index} of {dataset}\n{readable(example)}")
+    return EXIT_DONE
+
+
+def _set_of(dataset: str, converted: Sequence[str]) -> str:
+    """The set in the store that a dataset's name stands for: pixmo_docs for pixmo_docs_charts, too."""
+    if dataset in converted:
+        return dataset
+    if dataset in PIXMO_DATASETS:
+        factory: Any = PIXMO_DATASETS[dataset]
+        return getattr(factory, "func", factory).NAME  # the class, also under functools.partial
+    from converters.pixmo import find_set
+
+    return find_set(dataset).name
+
+
+def _choose(splits: Sequence[SplitReport], name: str, wanted: str | None) -> list[SplitReport]:
+    """The splits of that name, or that belong to it. Raises ConfigError if there is none."""
+    chosen = [split for split in splits if wanted in (None, split.name, part_of(split.name))]
+    if not chosen:
+        names = ", ".join(split.name for split in splits)
+        raise ConfigError(f"{name} has no split {wanted!r}; it has {names}")
+    return chosen
+
+
+def sample_examples(
+    data_dir: Path, name: str, dataset: str, splits: Sequence[str], number: int
+) -> list[tuple[int, dict[str, Any]]]:
+    """(index, example) of so many examples, spread evenly over the splits that one dataset can read.
+
+    A set without a dataset class shows its records as they are stored.
+    """
+    if dataset not in PIXMO_DATASETS:
+        records = AnnotationSource(data_dir, name, splits)
+        places = range(len(records))
+        return [
+            (i, {"id": record.id, **record.annotation, "media": list(record.media)})
+            for i in _spread(places, number)
+            for record in [records[i]]
+        ]
+    part = "train" if any(part_of(split) == "train" for split in splits) else part_of(splits[0])
+    source: Any = get_dataset(dataset, split=part, data_dir=data_dir)
+    visits = len(source) // max(1, len(source.records))  # a record may make several examples
+    indices: list[int] = []
+    start = 0
+    for split in source.records.splits:
+        stop = start + len(AnnotationSource(data_dir, name, [split]))
+        if split in splits:
+            indices += range(start * visits, stop * visits)
+        start = stop
+    return [(i, source[i]) for i in _spread(indices, number)]
+
+
+def _spread(indices: Sequence[int], number: int) -> list[int]:
+    """So many of the indices, the first and the last among them."""
+    number = min(number, len(indices))
+    return [indices[i * (len(indices) - 1) // max(1, number - 1)] for i in range(number)]
+
+
+def _set_text(folder: Path, splits: Sequence[SplitReport], rows: Sequence[Coverage], records: RecordsReport) -> str:
+    lines = [table(_SPLIT_HEADINGS, [_split_cells(split) for split in splits], left=1), "", "rows of the source"]
+    for one in rows:
+        lines += _coverage_lines(one)
+    if any(one.rejected for one in rows):
+        lines.append(f"  each with what was wrong: {folder / 'rejects-SPLIT.jsonl'}")
+    lines += ["", f"columns of the annotations (first {records.read:,} records)"]
+    lines += [f"  {key:<16}{kind}" for key, kind in records.columns.items()]
+    if records.min_size and records.max_size:
+        low, high = (f"{width}x{height}" for width, height in (records.min_size, records.max_size))
+        each = "1" if records.media == (1, 1) else f"{records.media[0]} to {records.media[1]}"
+        lines.append(f"  {'pictures':<16}{each} a record, {low} to {high} pixels")
+    return "\n".join(lines)
+
+
+def _coverage_lines(one: Coverage) -> list[str]:
+    source = one.source
+    where = [str(source.get("path", "unknown"))]
+    where += [f"{key} {source[key]}" for key in ("config", "split", "revision") if source.get(key)]
+    share = f" ({sum(one.rejected.values()) / one.rows:.1%})" if one.rejected and one.rows else ""
+    lines = [
+        f"  {', '.join(where)}",
+        f"    {one.rows:,} read: {one.rows_in_records:,} in records of {', '.join(one.splits)}; "
+        f"{sum(one.rejected.values()):,} rejected{share}",
+    ]
+    return lines + [f"      {count:>6,}  {reason}" for reason, count in one.rejected.items()]
+
+
+# ---- a set that is not there ----
+
+
+def _show_hub(args: argparse.Namespace, data_dir: Path | None) -> int:
+    """Says what the set is on the hub and how to convert it; raises ConfigError for an unknown name."""
+    from converters.pixmo import find_set
+
+    spec = find_set(_set_of(canonical_name(args.name), []))
+    command = f"grain-molmo convert {spec.name.replace('_', '-')} --data-dir {data_dir or 'DATA'}"
+    report = {
+        "name": spec.name,
+        "data_dir": None if data_dir is None else str(data_dir),
+        "converted": False,
+        "hub": spec.hub,
+        "configs": [config for config in spec.configs if config],
+        "splits": list(spec.splits),
+        "columns": dict(spec.required),
+        "optional_columns": dict(spec.optional),
+        "command": command,
+    }
+    if args.json:
+        print(json.dumps(report))
+        return EXIT_NOT_THERE
+    where = (
+        f"is not in {data_dir}" if data_dir else "cannot be looked up: no --data-dir, and $GRAIN_MOLMO_DATA is not set"
+    )
+    lines = [f"{spec.name} {where}.", "", f"on the hub: https://huggingface.co/datasets/{spec.hub}"]
+    if report["configs"]:
+        lines.append(f"  configs   {', '.join(report['configs'])}")
+    lines += [f"  splits    {', '.join(spec.splits)}", "  columns"]
+    lines += [f"    {column:<20}{kind}" for column, kind in spec.required.items()]
+    lines += [f"    {column:<20}{kind} (optional)" for column, kind in spec.optional.items()]
+    print("\n".join([*lines, "", f"convert it:  {command}"]))
+    return EXIT_NOT_THERE

@@ -1,0 +1,251 @@
+"""One packed row as a person would describe it: examples, branches, decoded text, and the pictures put together again.
+
+Everything is read from the row's own arrays, so what it shows is what the model gets: pictures come from `images` by
+way of `token_pooling`, text from the tokens by segment and subsegment.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grain_molmo.render import ExampleInfo
+from grain_molmo.special_tokens import (
+    IM_COL,
+    IM_END,
+    IM_PATCH,
+    IM_START,
+    LOW_RES_IM_START,
+    SPECIAL_TOKENS,
+    VISUAL_OFFSETS,
+)
+from grain_molmo.text.assemble import SHARED_SUBSEGMENT
+from grain_molmo.text.points import ParsedPoint, parse_points
+from grain_molmo.text.tokenizer import Tokenizer
+from grain_molmo.vision.crops import PATCH, PATCHES_PER_CROP
+
+Row = Mapping[str, np.ndarray]
+"""The arrays of one row: a batch's without their first axis."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring tokens of one kind.
+
+    Attributes:
+        kind: "prompt" (no loss), "trained" (its prediction has loss weight), or "visual".
+        text: decoded; "" for visual tokens.
+        n_tokens: how many.
+    """
+
+    kind: str
+    text: str
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One conversation of an example, or its only one.
+
+    Attributes:
+        tokens: [start, stop) in the row.
+        spans: its tokens from the first to the last that it predicts.
+    """
+
+    tokens: tuple[int, int]
+    spans: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        """All of it, decoded."""
+        return "".join(span.text for span in self.spans)
+
+    @property
+    def points(self) -> list[ParsedPoint]:
+        """What it points at: shares of the picture's width and height; `frame` is the picture's number, from 1."""
+        return parse_points(self.text)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A picture as visual tokens show it, whole or in detail.
+
+    Attributes:
+        pixels_HW3: [14 * Y, 14 * X, 3] uint8.
+        tokens_YX: which visual token of the view pools each patch.
+        crops_YX: which crop of the row shows each patch.
+    """
+
+    pixels_HW3: np.ndarray
+    tokens_YX: np.ndarray
+    crops_YX: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleView:
+    """An example of the row.
+
+    Attributes:
+        info: what the loader says of it.
+        shared: spans of the part that all branches of a message tree see; empty if there is only one conversation.
+        branches: in the order of the row.
+        pictures: the views of each picture, global first.
+        visual: [start, stop) of each run of visual tokens in the row.
+        trained: [start, stop) of each run of tokens with loss weight in the row.
+    """
+
+    info: ExampleInfo
+    shared: tuple[Span, ...]
+    branches: tuple[Branch, ...]
+    pictures: tuple[tuple[View, ...], ...]
+    visual: tuple[tuple[int, int], ...]
+    trained: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RowView:
+    """A packed row: its budgets of tokens and crops, and its examples."""
+
+    max_tokens: int
+    max_crops: int
+    examples: tuple[ExampleView, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in use."""
+        return sum(stop - start for start, stop in (example.info.tokens for example in self.examples))
+
+    @property
+    def n_crops(self) -> int:
+        """Crops in use."""
+        return sum(stop - start for start, stop in (example.info.crops for example in self.examples))
+
+
+def take_row(batch: Mapping[str, Any], row: int) -> Row:
+    """The arrays of one row of a batch, without the first axis; of a sharded batch, a row that this process holds."""
+    return {key: np.asarray(array[row]) for key, array in batch.items()}
+
+
+def describe_row(row: Row, examples: Sequence[ExampleInfo], tokenizer: Tokenizer) -> RowView:
+    """What is in a row.
+
+    Args:
+        row: `input_tokens`, `target_tokens`, `loss_weights`, `subsegment_ids` [T], `images` [C, 729, 588],
+            `token_pooling` [P, 4].
+        examples: what lies where, from `Loader.batch_info.rows`.
+        tokenizer: the one that made the tokens.
+    """
+    views = tuple(_describe_example(row, info, tokenizer) for info in examples)
+    return RowView(len(row["input_tokens"]), len(row["images"]), views)
+
+
+def _describe_example(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> ExampleView:
+    start, stop = info.tokens
+    subsegments = row["subsegment_ids"][start:stop]
+    parts = [(start + a, start + b, subsegment) for a, b, subsegment in _runs(subsegments)]
+    branches = tuple(
+        Branch((a, b), _spans(row, a, b, tokenizer)) for a, b, subsegment in parts if subsegment != SHARED_SUBSEGMENT
+    )
+    shared = tuple(
+        span
+        for a, b, subsegment in parts
+        if subsegment == SHARED_SUBSEGMENT
+        for span in _spans(row, a, b, tokenizer, is_shared=True)
+    )
+    is_visual = _is_visual(row["input_tokens"][start:stop], tokenizer)
+    return ExampleView(
+        info=info,
+        shared=shared,
+        branches=branches,
+        pictures=tuple(_pictures(row, info, tokenizer)),
+        visual=tuple((start + a, start + b) for a, b, yes in _runs(is_visual) if yes),
+        trained=tuple((start + a, start + b) for a, b, yes in _runs(row["loss_weights"][start:stop] > 0) if yes),
+    )
+
+
+def _spans(row: Row, start: int, stop: int, tokenizer: Tokenizer, is_shared: bool = False) -> tuple[Span, ...]:
+    """The first token of [start, stop) and what each of them predicts.
+
+    A target is an input too, the next one, save where a branch ends. What the last of the shared part predicts is the
+    first token of a branch, and shown there.
+    """
+    last = stop - 1 if is_shared else stop
+    ids = np.concatenate([row["input_tokens"][start : start + 1], row["target_tokens"][start:last]])
+    is_trained = np.concatenate([[False], row["loss_weights"][start:last] > 0])
+    kinds = np.where(_is_visual(ids, tokenizer), "visual", np.where(is_trained, "trained", "prompt"))
+    return tuple(
+        Span(str(kind), "" if kind == "visual" else tokenizer.decode(ids[a:b]), b - a) for a, b, kind in _runs(kinds)
+    )
+
+
+def _runs(values: np.ndarray) -> Iterator[tuple[int, int, Any]]:
+    """(start, stop, value) of each run of equal values."""
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    for start, stop in itertools.pairwise([0, *changes.tolist(), len(values)]):
+        yield start, stop, values[start]
+
+
+def _is_visual(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    return np.isin(ids - tokenizer.special_base, VISUAL_OFFSETS)
+
+
+def _pictures(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> Iterator[tuple[View, ...]]:
+    """The pictures of an example, each the views that its tokens lay out."""
+    offsets = row["input_tokens"][slice(*info.tokens)] - tokenizer.special_base
+    pooled = info.pooled[0]
+    for grids_hw in picture_grids(offsets):
+        views = []
+        for rows, cols in grids_hw:
+            pooling_NW = row["token_pooling"][pooled : pooled + rows * cols]
+            views.append(pooled_view(row["images"], pooling_NW, rows, cols))
+            pooled += rows * cols
+        yield tuple(views)
+
+
+def picture_grids(offsets: np.ndarray) -> list[list[tuple[int, int]]]:
+    """(rows, columns) of visual tokens in each view of each picture, read from the layout (Molmo2 §3.6).
+
+    Args:
+        offsets: [n] offsets of special tokens, in the order of the sequence; other numbers are text.
+    """
+    pictures: list[list[tuple[int, int]]] = []
+    patches = ends_of_rows = 0
+    for offset in offsets[(offsets >= 0) & (offsets < len(SPECIAL_TOKENS))]:
+        if offset in (LOW_RES_IM_START, IM_START):
+            patches = ends_of_rows = 0
+            if offset == LOW_RES_IM_START:
+                pictures.append([])
+        elif offset == IM_END and patches:
+            rows = ends_of_rows or math.isqrt(patches)  # the global view is a square without ends of rows
+            pictures[-1].append((rows, patches // rows))
+        patches += offset == IM_PATCH
+        ends_of_rows += offset == IM_COL
+    return pictures
+
+
+def pooled_view(images_CPD: np.ndarray, pooling_NW: np.ndarray, rows: int, cols: int) -> View:
+    """A view put together from the patches that its visual tokens pool.
+
+    Args:
+        images_CPD: [C, 729, 588] uint8, the row's crops.
+        pooling_NW: [rows * cols, 4 or 9] patches of each token, counted from the row's first crop; -1 is none.
+        rows, cols: the grid of tokens.
+    """
+    side = math.isqrt(pooling_NW.shape[1])
+
+    def by_patch(windows: np.ndarray) -> np.ndarray:
+        return windows.reshape(rows, cols, side, side).transpose(0, 2, 1, 3).reshape(rows * side, cols * side)
+
+    ids_YX = by_patch(pooling_NW)
+    tokens_YX = by_patch(np.repeat(np.arange(rows * cols), side * side))
+    there = ids_YX >= 0  # the last windows may reach beyond the picture
+    inside = np.ix_(there.any(axis=1), there.any(axis=0))
+    ids_YX, tokens_YX = ids_YX[inside], tokens_YX[inside]
+    patches = images_CPD.reshape(-1, PATCH, PATCH, 3)[ids_YX]
+    height, width = (PATCH * extent for extent in ids_YX.shape)
+    return View(
+        patches.transpose(0, 2, 1, 3, 4).reshape(height, width, 3), tokens_YX, ids_YX // np.int32(PATCHES_PER_CROP)
+    )
