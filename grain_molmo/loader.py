@@ -136,6 +136,7 @@ class Loader(Iterator[Batch]):
         stage: lengths, budgets and formats.
         weights: the mixture's shares by dataset.
         missing_datasets: names of a recipe's datasets that could not be opened.
+        num_threads: pictures decoded at a time.
         batch_info: what is in the batch handed out last, or None.
     """
 
@@ -156,6 +157,7 @@ class Loader(Iterator[Batch]):
             raise ConfigError(f"batch_size {self.stage.batch_size} does not divide among {process_count} processes")
         if num_threads < 1:
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
+        self.num_threads = num_threads
         self._rows_here = self.stage.batch_size // process_count
         self._first_row = process_index * self._rows_here
         self._mesh = mesh
