@@ -63,7 +63,7 @@ class MediaGroup:
         if self._index is None:
             try:
                 index = np.load(self._index_path, mmap_mode="r")
-            except (OSError, ValueError, EOFError) as error:
+            except Exception as error:  # numpy parses the header as Python: a damaged one raises all sorts
                 raise damaged(self._index_path, error) from error
             if index.shape != (3, len(self)) or index.dtype != np.uint64:
                 raise damaged(self._index_path, f"{index.dtype}{index.shape}, not uint64{(3, len(self))}")

@@ -1,6 +1,7 @@
 """Small stores for the tests. The store looks at no pixel, so any bytes serve as a picture."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,15 @@ def write_split(
     writer = SplitWriter(data_dir, name, split, num_shards=len(shards), arguments=arguments)
     for shard, items in enumerate(shards):
         if not writer.has_shard(shard):
-            writer.write_shard(shard, items)
+            writer.write_shard(shard, _audited(items))
     return writer.finish(source={"kind": "test"}, converter=arguments, rejects=rejects)
+
+
+def _audited(items: Sequence[Item]) -> Iterator[Item]:
+    """The items, each announced to whoever listens for audit events."""
+    for one in items:
+        sys.audit("next_item")
+        yield one
 
 
 def records_of(shards: Sequence[Sequence[Item]]) -> list[Record]:
