@@ -119,7 +119,7 @@ def test_no_flipped_bit_of_a_manifest_raises_anything_but_the_store_s_own_errors
         shards_module._open_readers.__init__()
         try:
             source = AnnotationSource(tmp_path, "birds", ["train"])
-            assert [source[i].annotation["number"] for i in range(len(source))] == [*range(6)]
+            assert {source[i].annotation["number"] for i in range(len(source))} <= {*range(6)}
         except (StoreError, ConfigError):
             refused += 1
     assert refused > len(whole) // 3
