@@ -90,4 +90,4 @@ def read_json(path: Path) -> Any:
 
 def damaged(path: Path, error: object) -> StoreError:
     """What to raise for a metadata file that does not hold what it should."""
-    return StoreError(f"{path} is damaged ({error}); restore it, or delete it and convert that dataset again")
+    return StoreError(f"{path} is damaged ({error}); restore it, or delete it and convert again with --force")

@@ -127,7 +127,7 @@ class MediaStore:
             except StoreError as error:  # a later conversion may have stored the media anew
                 failure = failure or error
         raise failure or StoreError(
-            f"{self.folder} lacks media {sha256}, to which an annotation refers; convert that dataset again"
+            f"{self.folder} lacks media {sha256}, to which an annotation refers; convert again with --force"
         )
 
 

@@ -132,7 +132,7 @@ def test_a_lost_index_is_named_and_converting_again_restores_its_pictures(store:
         (store / INDEX).unlink()
     else:
         (store / INDEX).write_bytes(content)
-    with pytest.raises(StoreError, match=r"birds-train\.index\.npy is damaged .* convert that dataset again"):
+    with pytest.raises(StoreError, match=r"birds-train\.index\.npy is damaged .* convert again"):
         MediaStore(store).read(content_key(picture(0)))
     write_split(store, two_shards(), again=True)
     assert read_all(store) == records_of(two_shards())
