@@ -176,7 +176,7 @@ def test_finish_cut_off_behind_the_media_then_other_arguments_lose_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_manifest", _stop)
+        _stop_after(patch, 0, (module, "save_manifest"))
         with pytest.raises(_Stopped):
             write_two(tmp_path)
     write_split(tmp_path, [[item(1, picture(0), picture(3))]], version=2)
@@ -270,10 +270,6 @@ def test_names_that_could_reach_other_files_are_refused(tmp_path: Path, name: st
 
 class _Stopped(Exception):
     pass
-
-
-def _stop(*_: object) -> None:
-    raise _Stopped
 
 
 def _stop_after(patch: pytest.MonkeyPatch, calls: int, *functions: tuple[object, str]) -> None:
