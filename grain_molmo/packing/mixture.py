@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
@@ -52,8 +53,8 @@ def allocate(targets_D: np.ndarray, slots: int) -> np.ndarray:
         if missing > 0:
             counts_D[np.argsort(-lag_D, kind="stable")[:missing]] += 1
         else:
-            lag_D[counts_D == 0] = np.inf
-            counts_D[np.argsort(lag_D, kind="stable")[:-missing]] -= 1
+            positive = counts_D.nonzero()[0]
+            counts_D[positive[np.argsort(lag_D[positive], kind="stable")[:-missing]]] -= 1
     return counts_D
 
 
@@ -84,13 +85,19 @@ class MixedStream(grain.MapDataset):
         self._weights_D = np.array(list(self.weights.values()))
         self._epochs = [ShuffledEpochs(name, sizes[name], seed) for name in self._names]
         self._seed = seed
-        self._starts = [np.zeros(len(self._names), np.int64)]  # draws of each dataset before block b
+        # Draws of each dataset before block b. Not a list: two threads may fill in the same block.
+        self._starts = {0: np.zeros(len(self._names), np.int64)}
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return 2**63 - 1
 
-    def __getitem__(self, position: int) -> Draw:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, position: int | slice) -> Any:
+        """The `Draw` at a position, or a dataset of the draws at a slice of them."""
+        if isinstance(position, slice):
+            return self.slice(position)
+        if position < 0:
+            raise IndexError(f"draw {position}: the stream begins at 0")
         block, offset = divmod(position, BLOCK)
         datasets_S, draws_S = self._plan(block)
         dataset = int(datasets_S[offset])
@@ -105,8 +112,8 @@ class MixedStream(grain.MapDataset):
         cached = self._block  # one read: another thread may replace it
         if cached is not None and cached[0] == block:
             return cached[1], cached[2]
-        while len(self._starts) <= block:
-            self._starts.append(self._starts[-1] + self._block_counts(len(self._starts) - 1))
+        for known in range(len(self._starts) - 1, block):
+            self._starts[known + 1] = self._starts[known] + self._block_counts(known)
         counts_D = self._block_counts(block)
         order = np.random.RandomState(np.random.MT19937(stable_hash("mixture", self._seed, block)))
         datasets_S = order.permutation(np.repeat(np.arange(len(counts_D)), counts_D))

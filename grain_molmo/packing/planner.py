@@ -45,7 +45,7 @@ class RowPacker(Generic[Item]):
         # One more than there are places: the last stands for "no example", so that a pair can be one example alone.
         self._tokens_N = np.full(places + 1, _FREE, np.int32)
         self._crops_N = np.zeros(places + 1, np.int32)
-        self._value_N = np.zeros(places + 1, np.int32)
+        self._value_N = np.zeros(places + 1, np.int64)
         self._position_N = np.zeros(places + 1, np.int64)
         self._tokens_N[places] = 0
         self._places = places
@@ -65,9 +65,9 @@ class RowPacker(Generic[Item]):
     def add(self, waiting: Waiting[Item]) -> list[Waiting[Item]] | None:
         """Adds the next example of the stream; returns a row, in stream order, when the pool is full, else None.
 
-        Raises ValueError for an example that fits no row.
+        Raises ValueError for an example that fits no row, or has no token.
         """
-        if not (0 <= waiting.tokens <= self._max_tokens and 0 <= waiting.crops <= self._max_crops):
+        if not (0 < waiting.tokens <= self._max_tokens and 0 <= waiting.crops <= self._max_crops):
             raise ValueError(f"an example of {waiting.tokens} tokens and {waiting.crops} crops fits no row")
         self._put(self._free.pop(), waiting)
         return None if self._free else self._take_row()

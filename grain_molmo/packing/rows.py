@@ -93,18 +93,23 @@ class _PlanIterator(grain.DatasetIterator):
         self._plan = plan
         self._step, self._position = 0, 0
         self._packer = plan.new_packer()
+        self._begin_batch()
+
+    def _begin_batch(self) -> None:
+        # Kept here, so that a caller who outlives an exception (a disk away for a moment) goes on without a gap.
+        self._rows: list[list[Encoded]] = []
+        self._skipped: list[Skipped] = []
+        self._state = {"step": self._step, "position": self._position, "waiting": self._packer.places}
 
     def __next__(self) -> PlannedBatch:
-        rows: list[list[Encoded]] = []
-        skipped: list[Skipped] = []
         skipped_in_a_row = 0
-        while len(rows) < self._plan.batch_size:
+        while len(self._rows) < self._plan.batch_size:
             draw = self._plan.stream[self._position]
             try:
                 waiting = self._wait(self._position, draw)
                 skipped_in_a_row = 0
             except ExampleError as error:
-                skipped.append(Skipped(draw, error.reason, error.detail))
+                self._skipped.append(Skipped(draw, error.reason, error.detail))
                 self._position += 1
                 skipped_in_a_row += 1
                 if skipped_in_a_row == _MOST_SKIPPED_IN_A_ROW:
@@ -114,19 +119,22 @@ class _PlanIterator(grain.DatasetIterator):
             self._position += 1
             row = self._packer.add(waiting)
             if row is not None:
-                rows.append([waiting.item for waiting in row])
+                self._rows.append([waiting.item for waiting in row])
+        batch = PlannedBatch(self._step, self._rows, self._skipped)
         self._step += 1
-        return PlannedBatch(self._step - 1, rows, skipped)
+        self._begin_batch()
+        return batch
 
     def _wait(self, position: int, draw: Draw) -> Waiting[Encoded]:
         example = self._plan.encode(draw)
         return Waiting(position, example.n_tokens, example.n_crops, example)
 
     def get_state(self) -> dict[str, Any]:
-        return {"step": self._step, "position": self._position, "waiting": self._packer.places}
+        return self._state
 
     def set_state(self, state: dict[str, Any]) -> None:
         packer = self._plan.new_packer()
         stream = self._plan.stream
         packer.restore([self._wait(n, stream[n]) if n >= 0 else None for n in state["waiting"]])
         self._step, self._position, self._packer = state["step"], state["position"], packer
+        self._begin_batch()

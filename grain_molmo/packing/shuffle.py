@@ -1,7 +1,7 @@
 """Shuffled epochs of a dataset by random access."""
 
 import functools
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import grain
 import numpy as np
@@ -60,10 +60,15 @@ class ShuffledEpochs(grain.MapDataset):
     def _make_order(self, epoch: int) -> Order:
         return permutation(self._size, stable_hash("shuffle", self._seed, self._name, epoch))
 
+    def __reduce__(self):
+        return type(self), (self._name, self._size, self._seed)  # the cache does not pickle
+
     def __len__(self) -> int:
         return 2**63 - 1  # epochs never end
 
-    def __getitem__(self, draw: int) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Epoch and index of the dataset's draw number `draw`."""
+    def __getitem__(self, draw: int | slice) -> Any:
+        """(epoch, index) of the dataset's draw number `draw`, or a dataset of those at a slice of numbers."""
+        if isinstance(draw, slice):
+            return self.slice(draw)
         epoch, position = divmod(draw, self._size)
         return epoch, int(self._order(epoch)[position])

@@ -67,9 +67,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file atomically."""
+    """Writes a small file of JSON atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
+        # The one thing that UTF-8 cannot say is a lone surrogate, and \ud800 is JSON's way to write it, too.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -78,10 +79,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file of the store. Raises StoreError if it is missing or damaged."""
+    """The JSON in a file of the store. Raises FileNotFoundError if it is missing, StoreError if it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}); convert that dataset again") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: object) -> StoreError:
+    """What to raise for a metadata file that does not hold what it should."""
+    return StoreError(f"{path} is damaged ({error}); restore it, or delete it and convert again with --force")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store.files import canonical_name, read_json, write_json
+from grain_molmo.store.files import canonical_name, damaged, read_json, write_json
 from grain_molmo.store.records import Reject
 from grain_molmo.store.shards import ShardInfo
 
@@ -52,19 +52,23 @@ def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:
 
 
 def load_manifest(data_dir: str | os.PathLike[str], name: str) -> dict[str, SplitManifest]:
-    """The splits of a converted dataset. Raises StoreError if it was not converted into this folder."""
+    """The splits of a converted dataset. Raises StoreError if it was not converted into this folder, or is damaged."""
     folder = Path(data_dir) / canonical_name(name)
+    path = folder / MANIFEST_FILE
     try:
-        manifest = read_json(folder / MANIFEST_FILE)
+        manifest = read_json(path)
     except FileNotFoundError:
         command = f"grain-molmo convert {name.replace('_', '-')} --data-dir {data_dir}"
         raise StoreError(f"{folder} holds no converted dataset; make it with `{command}`") from None
-    if manifest.get("format") != FORMAT:
-        raise StoreError(f"{folder}: manifest format {manifest.get('format')!r}, this version reads {FORMAT}")
-    return {
-        split: SplitManifest(**{**entry, "shards": tuple(ShardInfo(**shard) for shard in entry["shards"])})
-        for split, entry in manifest["splits"].items()
-    }
+    try:
+        if manifest["format"] != FORMAT:
+            raise StoreError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}")
+        return {
+            split: SplitManifest(**{**entry, "shards": tuple(ShardInfo(**shard) for shard in entry["shards"])})
+            for split, entry in manifest["splits"].items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise damaged(path, repr(error)) from error
 
 
 def list_converted(data_dir: str | os.PathLike[str]) -> list[str]:

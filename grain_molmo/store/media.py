@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store.files import read_json, replacing, write_json
+from grain_molmo.store.files import damaged, read_json, replacing, write_json
 from grain_molmo.store.records import decode_media
 from grain_molmo.store.shards import RecordReader, ShardInfo
 
@@ -42,7 +42,11 @@ class MediaGroup:
 
     def __init__(self, folder: Path, name: str):
         self.name = name
-        self.shards = tuple(ShardInfo(**shard) for shard in read_json(folder / f"{name}{_MANIFEST_SUFFIX}")["shards"])
+        manifest_path = folder / f"{name}{_MANIFEST_SUFFIX}"
+        try:
+            self.shards = tuple(ShardInfo(**shard) for shard in read_json(manifest_path)["shards"])
+        except (KeyError, TypeError) as error:
+            raise damaged(manifest_path, repr(error)) from error
         self._reader = RecordReader(folder, self.shards)
         self._index_path = folder / f"{name}{_INDEX_SUFFIX}"
         self._index: np.ndarray | None = None
@@ -59,33 +63,41 @@ class MediaGroup:
         if self._index is None:
             try:
                 index = np.load(self._index_path, mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise StoreError(
-                    f"{self._index_path} is missing or damaged ({error}); convert that dataset again"
-                ) from error
-            if index.shape != (3, len(self)):
-                raise StoreError(f"{self._index_path} lists {index.shape} media where the shards hold {len(self)}")
+            except Exception as error:  # numpy parses the header as Python: a damaged one raises all sorts
+                raise damaged(self._index_path, error) from error
+            if index.shape != (3, len(self)) or index.dtype != np.uint64:
+                raise damaged(self._index_path, f"{index.dtype}{index.shape}, not uint64{(3, len(self))}")
             self._index = index
             return index
         return self._index
 
     def locate(self, sha256: str) -> tuple[int, int] | None:
-        """(shard, record) of the media, or None."""
+        """(shard, record) of the media, or None. Raises StoreError if the index is damaged."""
         high, low = _split_key(sha256)
         index = self.index
         position = int(np.searchsorted(index[0], np.uint64(high)))
         while position < index.shape[1] and index[0, position] == high:
             if index[1, position] == low:
-                place = int(index[2, position])
-                return place >> 32, place & 0xFFFFFFFF
+                shard, record = divmod(int(index[2, position]), 1 << 32)
+                if shard >= len(self.shards) or record >= self.shards[shard].records:
+                    raise damaged(self._index_path, f"it points past the end for {sha256}")
+                return shard, record
             position += 1
         return None
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the group has the media and the shard that they lie in is whole, as far as its size tells."""
+        try:
+            place = self.locate(sha256)
+            return place is not None and self._reader.is_whole(place[0])
+        except StoreError:
+            return False
 
     def read(self, place: tuple[int, int], sha256: str) -> bytes:
         """Original bytes of the media at a place."""
         stored, data = decode_media(self._reader.read(*place))
         if stored != sha256:
-            raise StoreError(f"{self._index_path} points at {stored} for {sha256}; convert that dataset again")
+            raise damaged(self._index_path, f"it points at {stored} for {sha256}")
         return data
 
 
@@ -101,16 +113,21 @@ class MediaStore:
         return sum(len(group) for group in self.groups)
 
     def __contains__(self, sha256: str) -> bool:
-        return any(group.locate(sha256) is not None for group in self.groups)
+        """Whether the media are there, in a shard of the right size: else a conversion stores them anew."""
+        return any(group.holds(sha256) for group in self.groups)
 
     def read(self, sha256: str) -> bytes:
         """Original bytes of the media with this hash. Raises StoreError if the store does not hold them."""
+        failure: StoreError | None = None
         for group in self.groups:
-            place = group.locate(sha256)
-            if place is not None:
-                return group.read(place, sha256)
-        raise StoreError(
-            f"{self.folder} lacks media {sha256}, to which an annotation refers; convert that dataset again"
+            try:
+                place = group.locate(sha256)
+                if place is not None:
+                    return group.read(place, sha256)
+            except StoreError as error:  # a later conversion may have stored the media anew
+                failure = failure or error
+        raise failure or StoreError(
+            f"{self.folder} lacks media {sha256}, to which an annotation refers; convert again with --force"
         )
 
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from grain_molmo.errors import ConfigError
 from grain_molmo.store.example_proto import decode_example, encode_example
 
 
@@ -63,11 +64,17 @@ def content_key(data: bytes) -> str:
 
 
 def encode_record(record: Record) -> bytes:
-    """Payload of an annotation record, a `tf.train.Example` with the features that `tfds_metadata` declares."""
-    annotation = json.dumps(record.annotation, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Payload of an annotation record, a `tf.train.Example` with the features that `features.json` declares.
+
+    Raises ConfigError if the annotation is not JSON; NaN and infinity are not.
+    """
+    try:
+        annotation = json.dumps(record.annotation, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"record {record.id!r}: the annotation cannot be stored as JSON ({error})") from error
     return encode_example(
         bytes_lists={
-            "id": [record.id.encode()],
+            "id": [record.id.encode("utf-8", "surrogatepass")],
             "annotation": [annotation.encode("utf-8", "surrogatepass")],
             "media/sha256": [ref.sha256.encode() for ref in record.media],
             "media/kind": [ref.kind.encode() for ref in record.media],
@@ -92,7 +99,7 @@ def decode_record(payload: bytes) -> Record:
         strict=True,
     )
     return Record(
-        id=fields["id"][0].decode(),
+        id=fields["id"][0].decode("utf-8", "surrogatepass"),
         annotation=json.loads(fields["annotation"][0].decode("utf-8", "surrogatepass")),
         media=tuple(MediaRef(sha.decode(), kind.decode(), *numbers) for sha, kind, *numbers in media),
     )

@@ -19,6 +19,8 @@ from grain_molmo.store.files import replacing
 # One record a chunk is what random access wants: a larger group is read and decompressed whole for one record.
 MEDIA_OPTIONS = "group_size:1,uncompressed"
 ANNOTATION_OPTIONS = "group_size:1,zstd:3"
+# Deleted first, because a conversion keeps pictures whose shard has the right size.
+_REPAIR = "restore it, or delete it and convert the dataset again with --force"
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,9 @@ def write_shard(path: Path, payloads: Iterable[bytes], options: str) -> ShardInf
     with replacing(path) as temporary:
         count = _write_records(temporary, payloads, options)
         reader = ArrayRecordReader(str(temporary))
-        complete = reader.ok() and reader.num_records() == count
-        reader.close()
-        if not complete:
+        if not reader.ok() or reader.num_records() != count:
             raise StoreError(f"{path}: the shard just written does not read back; is the disk full?")
+        reader.close()
         info = ShardInfo(path.name, count, temporary.stat().st_size, file_sha256(temporary))
     return info
 
@@ -111,16 +112,16 @@ def _open_shard(path: Path, info: ShardInfo) -> ArrayRecordReader:
         num_bytes = path.stat().st_size
     except OSError as error:
         raise StoreError(
-            f"{path}: shard is missing ({error.strerror}); convert the dataset again or restore it"
+            f"{path}: shard is missing ({error.strerror}); restore it or convert the dataset again with --force"
         ) from error
     if num_bytes != info.num_bytes:
         raise StoreError(
             f"{path}: shard has {num_bytes:,} bytes where the manifest says {info.num_bytes:,}; it was cut off or "
-            "replaced, restore it or convert the dataset again"
+            "replaced, restore it or convert the dataset again with --force"
         )
     reader = ArrayRecordReader(str(path))
     if not reader.ok() or reader.num_records() != info.records:
-        raise StoreError(f"{path}: shard is damaged (its index does not read); restore it or convert the dataset again")
+        raise StoreError(f"{path}: shard is damaged (its index does not read); {_REPAIR}")
     return reader
 
 
@@ -146,6 +147,14 @@ class RecordReader:
         start = self._ends[shard - 1] if shard else 0
         return self.read(shard, index - start)
 
+    def is_whole(self, shard: int) -> bool:
+        """Whether a shard is there and has the size that it should have."""
+        info = self._shards[shard]
+        try:
+            return (self._folder / info.file).stat().st_size == info.num_bytes
+        except OSError:
+            return False
+
     def read(self, shard: int, record: int) -> bytes:
         """Payload of one record of one shard."""
         info = self._shards[shard]
@@ -155,6 +164,4 @@ class RecordReader:
             # The range overload: reading by a list of indices scans the whole shard's chunk table at each call.
             return reader.read(record, record + 1)[0]
         except (RuntimeError, IndexError) as error:
-            raise StoreError(
-                f"{path}: record {record} does not read ({error}); restore the shard or convert the dataset again"
-            ) from error
+            raise StoreError(f"{path}: record {record} does not read ({error}); {_REPAIR}") from error

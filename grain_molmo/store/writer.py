@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -22,8 +23,8 @@ class SplitWriter:
     """Writes a split's annotation shards, and the media they add to the store.
 
     Finished shards wait in a hidden folder beside the dataset until `finish` moves them into place and writes the
-    manifest, so a reader sees the old split or the new one. A writer made again with the same arguments after a stop
-    finds the shards that were finished.
+    manifest. A writer made again with the same arguments after a stop finds the shards that were finished. One writer
+    a split at a time.
 
     Args:
         data_dir: the store's folder.
@@ -45,34 +46,49 @@ class SplitWriter:
     ):
         if num_shards < 1:
             raise ConfigError(f"{name} {split}: a split has at least one shard, not {num_shards}")
+        if not re.fullmatch(r"\w+", split):
+            raise ConfigError(f"{split!r} is no split name: use letters, digits and '_'")
         self.data_dir = Path(data_dir)
         self.name, self.split, self.num_shards = canonical_name(name), split, num_shards
+        if self.name == MEDIA_FOLDER:
+            raise ConfigError(f"a dataset cannot be named {name!r}: the store keeps the pictures in that folder")
         self._folder = self.data_dir / self.name
         self._media_folder = self.data_dir / MEDIA_FOLDER
         self._staging = self._folder / f".{split}.partial"
+        self._run_file = self._staging / "run.json"
         self._group = self._begin({"num_shards": num_shards, **(arguments or {})})
         self._store = MediaStore(self.data_dir)
         self._written = {sha256 for shard in self._finished() for sha256 in shard["media_keys"]}
 
     def _begin(self, arguments: dict[str, Any]) -> str:
         """Takes over the run that the staging folder holds if it is ours, else starts one; the media group's name."""
-        run_file = self._staging / "run.json"
         arguments = json.loads(json.dumps(arguments))
-        if run_file.exists():
-            run = read_json(run_file)
+        if self._run_file.exists():
+            run = read_json(self._run_file)
             if run["arguments"] == arguments:
+                _remove(self._media_folder.glob(f".{run['media_group']}.*.tmp-*"))
                 return run["media_group"]
-            self.discard()
-        group = new_group_name(self._media_folder, f"{self.name}-{self.split}")
-        write_json(run_file, {"arguments": arguments, "media_group": group})
+        self.discard()
+        group = self._next_group()
+        write_json(self._run_file, {"arguments": arguments, "media_group": group})
         return group
+
+    def _next_group(self) -> str:
+        return new_group_name(self._media_folder, f"{self.name}-{self.split}")
 
     def discard(self) -> None:
         """Forgets the shards that were finished but not committed; the writer is of no use afterwards."""
-        for shard in self._finished():
-            if shard["media"]:
-                (self._media_folder / shard["media"]["file"]).unlink(missing_ok=True)
-        shutil.rmtree(self._staging)
+        self._remove_staging()
+        # Media of a group without a manifest; with one (`finish` stopped behind it) annotations may refer to them.
+        group = self._next_group()
+        _remove(self._media_folder.glob(f"{group}.array_record-*"))
+        _remove(self._media_folder.glob(f".{group}.*.tmp-*"))
+
+    def _remove_staging(self) -> None:
+        # The run's file goes first: shards without it are nobody's, so a stop in the middle leaves none to take over.
+        self._run_file.unlink(missing_ok=True)
+        if self._staging.exists():
+            shutil.rmtree(self._staging)
 
     def _progress_file(self, shard: int) -> Path:
         return self._staging / f"shard-{shard:05d}.json"
@@ -100,8 +116,13 @@ class SplitWriter:
                 list that the producer of the items appends to. Kept with the shard for a run that resumes.
 
         Raises:
+            ConfigError: no such shard, or it was finished already; or an annotation is not JSON.
             StoreError: more records than a shard may hold, media bytes missing, or the disk is full.
         """
+        if not 0 <= shard < self.num_shards:
+            raise ConfigError(f"{self.name} {self.split}: there is no shard {shard} of {self.num_shards}")
+        if self.has_shard(shard):
+            raise ConfigError(f"{self.name} {self.split}: shard {shard} was finished; `discard` to write it anew")
         new_media: dict[str, MediaRef] = {}
         media_name = shard_file(self._group, shard, self.num_shards)
         media_path = self._media_folder / media_name
@@ -163,16 +184,21 @@ class SplitWriter:
             converter=dict(converter),
         )
         self._move_into_place(manifest)
-        shutil.rmtree(self._staging)
+        self._remove_staging()
         return manifest
 
     def _move_into_place(self, manifest: SplitManifest) -> None:
         splits = load_manifest(self.data_dir, self.name) if (self._folder / "manifest.json").exists() else {}
-        old_files = {shard.file for shard in splits[self.split].shards} if self.split in splits else set()
         for shard in manifest.shards:
             if (self._staging / shard.file).exists():  # else an earlier, interrupted finish moved it
                 os.replace(self._staging / shard.file, self._folder / shard.file)
         fsync_folder(self._folder)
         save_manifest(self.data_dir, self.name, {**splits, self.split: manifest})
-        for file in old_files - {shard.file for shard in manifest.shards}:
-            (self._folder / file).unlink(missing_ok=True)
+        files = {shard.file for shard in manifest.shards}
+        old = self._folder.glob(f"{self.name}-{self.split}.array_record-*")
+        _remove(path for path in old if path.name not in files)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
