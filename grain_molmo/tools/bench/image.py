@@ -30,7 +30,7 @@ from grain_molmo.datasets.pixmo import PixMoCap
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.packing.mixture import Draw
-from grain_molmo.render import render_rows
+from grain_molmo.render import ImageBuffers, render_rows
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
@@ -143,9 +143,10 @@ def measure(
     encoder = Encoder(datasets, _STAGE, tokenizer, seed=0)
     knowing = Encoder(datasets, _STAGE, cast(Tokenizer, _KnownIds(tokenizer)), seed=0)
     batches = _batches(encoder, len(pictures))
+    buffers = ImageBuffers()
     works: dict[str, list[Work]] = {
-        OURS: [partial(_make_batch, encoder, batch) for batch in batches],
-        OURS_IDS_KNOWN: [partial(_make_batch, knowing, batch) for batch in batches],
+        OURS: [partial(_make_batch, encoder, batch, buffers) for batch in batches],
+        OURS_IDS_KNOWN: [partial(_make_batch, knowing, batch, buffers) for batch in batches],
         TO_CROP: [partial(_resize_batch, pictures, batch, to_canvas=False) for batch in batches],
         TO_CANVAS: [partial(_resize_batch, pictures, batch, to_canvas=True) for batch in batches],
     }
@@ -184,8 +185,8 @@ def _batches(encoder: Encoder, count: int) -> list[Batch]:
     return [rows[start : start + _ROWS_A_BATCH] for start in range(0, len(rows), _ROWS_A_BATCH)]
 
 
-def _make_batch(encoder: Encoder, batch: Batch) -> None:
-    render_rows([[encoder(_draw(number)) for number in row] for row in batch], _STAGE, _Here())
+def _make_batch(encoder: Encoder, batch: Batch, buffers: ImageBuffers) -> None:
+    render_rows([[encoder(_draw(number)) for number in row] for row in batch], _STAGE, _Here(), buffers)
 
 
 def _resize_batch(pictures: Sequence[Picture], batch: Batch, *, to_canvas: bool) -> None:
