@@ -25,7 +25,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.packing.mixture import MixedStream, log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
-from grain_molmo.render import Batch, batch_bytes, render_rows
+from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage, find_stage, group_weights
 from grain_molmo.stats import BatchInfo, LoaderStats
@@ -164,6 +164,7 @@ class Loader(Iterator[Batch]):
         self._fingerprint = _fingerprint(encoder, plan.stream.weights)
         self._stats = LoaderStats(self.stage)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
+        self._buffers = ImageBuffers()
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         self._batches = iter(self._pipeline(plan))
 
@@ -178,7 +179,7 @@ class Loader(Iterator[Batch]):
         planned, plan_s = timed
         started = time.perf_counter()
         rows = planned.rows[self._first_row : self._first_row + self._rows_here]
-        batch, infos = render_rows(rows, self.stage, self._pool)
+        batch, infos = render_rows(rows, self.stage, self._pool, self._buffers)
         render_s = time.perf_counter() - started
         info = BatchInfo(planned.step, self._first_row, infos, planned.skipped, plan_s, render_s)
         return (batch if self._mesh is None else self._to_mesh(batch)), info

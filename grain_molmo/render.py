@@ -1,5 +1,7 @@
 """From planned rows to a batch: tokens laid out, pictures decoded straight into their place."""
 
+import math
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -45,6 +47,38 @@ class ExampleInfo:
     detail: str = ""
 
 
+class ImageBuffers:
+    """Memory for the `images` of batches, used again once nobody refers to a batch that had it.
+
+    Touching fresh memory costs about a tenth of rendering; a batch's images are tens of megabytes, which the system
+    takes back and clears each time. Safe for any number of threads.
+    """
+
+    _MOST_KEPT = 2  # a loader in full flow gives one back for each that it takes
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A uint8 array of any content, C-contiguous."""
+        size = math.prod(shape)
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = None
+        if memory is None or memory.size != size:
+            memory = np.empty(size, np.uint8)
+        # By way of a memoryview: numpy lets views refer past an array to the array that it is a view of, but not past
+        # other objects. So every view that anybody makes keeps `lent` alive.
+        lent = np.frombuffer(memory.data, np.uint8)
+        weakref.finalize(lent, self._give_back, memory).atexit = False
+        return lent.reshape(shape)
+
+    def _give_back(self, memory: np.ndarray) -> None:
+        if len(self._free) < self._MOST_KEPT:
+            self._free.append(memory)
+
+
 def batch_bytes(stage: Stage, rows: int) -> int:
     """Memory that a batch of so many rows takes."""
     images = stage.crops_per_row * PATCHES_PER_CROP * VALUES_PER_PATCH
@@ -52,7 +86,7 @@ def batch_bytes(stage: Stage, rows: int) -> int:
 
 
 def render_rows(
-    rows: Sequence[Sequence[EncodedExample]], stage: Stage, pool: Executor
+    rows: Sequence[Sequence[EncodedExample]], stage: Stage, pool: Executor, buffers: ImageBuffers | None = None
 ) -> tuple[Batch, list[list[ExampleInfo]]]:
     """The batch of the rows, all numpy, and what is where in it.
 
@@ -63,15 +97,17 @@ def render_rows(
         rows: the examples of each row.
         stage: gives the shapes.
         pool: threads, one picture each.
+        buffers: where to take memory for the images from, for a caller that makes batch after batch.
 
     Returns:
         `input_tokens`, `target_tokens`, `position_ids`, `segment_ids`, `subsegment_ids` [B, T] int32, `loss_weights`
         [B, T] float32, `images` [B, C, 729, 588] uint8, `token_pooling` [B, P, 4] int32.
     """
-    batch = _empty_batch(stage, len(rows))
+    batch = _empty_batch(stage, len(rows), buffers or ImageBuffers())
     infos = [[*_place_row(batch, row, examples)] for row, examples in enumerate(rows)]
     jobs = []
     for row, (examples, placed) in enumerate(zip(rows, infos, strict=True)):
+        batch["images"][row, placed[-1].crops[1] if placed else 0 :] = 0
         for position, (example, info) in enumerate(zip(examples, placed, strict=True)):
             for slot in example.slots:
                 start = info.crops[0] + slot.first_crop
@@ -85,7 +121,8 @@ def render_rows(
     return batch, infos
 
 
-def _empty_batch(stage: Stage, rows: int) -> Batch:
+def _empty_batch(stage: Stage, rows: int, buffers: ImageBuffers) -> Batch:
+    """The arrays, padding everywhere but in `images`, whose content is left over from anything."""
     shape = (rows, stage.seq_len)
     return {
         "input_tokens": np.zeros(shape, np.int32),
@@ -94,7 +131,7 @@ def _empty_batch(stage: Stage, rows: int) -> Batch:
         "position_ids": np.zeros(shape, np.int32),
         "segment_ids": np.zeros(shape, np.int32),
         "subsegment_ids": np.zeros(shape, np.int32),
-        "images": np.zeros((rows, stage.crops_per_row, PATCHES_PER_CROP, VALUES_PER_PATCH), np.uint8),
+        "images": buffers.take((rows, stage.crops_per_row, PATCHES_PER_CROP, VALUES_PER_PATCH)),
         "token_pooling": np.full((rows, stage.pooled_per_row, POOLING_WIDTH), -1, np.int32),
     }
 

@@ -87,7 +87,7 @@ class MixedStream(grain.MapDataset):
         self._seed = seed
         # Draws of each dataset before block b. Not a list: two threads may fill in the same block.
         self._starts = {0: np.zeros(len(self._names), np.int64)}
-        self._block: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._block: tuple[int, list[int], list[int]] | None = None
 
     def __len__(self) -> int:
         return 2**63 - 1
@@ -99,16 +99,16 @@ class MixedStream(grain.MapDataset):
         if position < 0:
             raise IndexError(f"draw {position}: the stream begins at 0")
         block, offset = divmod(position, BLOCK)
-        datasets_S, draws_S = self._plan(block)
-        dataset = int(datasets_S[offset])
-        epoch, index = self._epochs[dataset][int(draws_S[offset])]
+        datasets, draws = self._plan(block)
+        dataset = datasets[offset]
+        epoch, index = self._epochs[dataset][draws[offset]]
         return Draw(self._names[dataset], epoch, index)
 
     def _block_counts(self, block: int) -> np.ndarray:
         return allocate((block + 1) * BLOCK * self._weights_D - self._starts[block], BLOCK)
 
-    def _plan(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """Dataset and that dataset's draw number at each position of a block: [1024] int64 each."""
+    def _plan(self, block: int) -> tuple[list[int], list[int]]:
+        """Dataset and that dataset's draw number at each position of a block."""
         cached = self._block  # one read: another thread may replace it
         if cached is not None and cached[0] == block:
             return cached[1], cached[2]
@@ -121,8 +121,10 @@ class MixedStream(grain.MapDataset):
         for dataset, start in enumerate(self._starts[block]):
             places = np.flatnonzero(datasets_S == dataset)
             draws_S[places] = start + np.arange(len(places))
-        self._block = (block, datasets_S, draws_S)
-        return datasets_S, draws_S
+        # Lists: one number at a time is read from them, which costs a fraction of reading it from an array.
+        datasets, draws = datasets_S.tolist(), draws_S.tolist()
+        self._block = (block, datasets, draws)
+        return datasets, draws
 
 
 def log_mixture(weights: Mapping[str, float], sizes: Mapping[str, int]) -> None:

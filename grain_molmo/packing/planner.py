@@ -14,7 +14,6 @@ import numpy as np
 Item = TypeVar("Item")
 
 _FREE = 1 << 28  # tokens of a place without an example: more than fits anywhere
-_OLDEST_TRIED = 1
 
 
 class Waiting(NamedTuple, Generic[Item]):
@@ -42,13 +41,13 @@ class RowPacker(Generic[Item]):
         self._max_tokens, self._max_crops = max_tokens, max_crops
         self._pool: list[Waiting[Item] | None] = [None] * places
         self._free = list(range(places - 1, -1, -1))
-        # One more than there are places: the last stands for "no example", so that a pair can be one example alone.
-        self._tokens_N = np.full(places + 1, _FREE, np.int32)
-        self._crops_N = np.zeros(places + 1, np.int32)
-        self._value_N = np.zeros(places + 1, np.int64)
-        self._position_N = np.zeros(places + 1, np.int64)
-        self._tokens_N[places] = 0
-        self._places = places
+        self._by_age: list[int] = []  # places of the examples that wait, the longest waiting first
+        self._sum_tokens = self._sum_crops = 0  # of the examples that wait
+        # Tokens, crops and value by place. One more than there are places: the last stands for "no example", so that a
+        # pair can be one example alone.
+        most = 4 * max_tokens * max(1, max_crops)  # the value of two examples that fill a row each
+        self._lengths_3N = np.zeros((3, places + 1), np.int32 if most < 2**31 else np.int64)
+        self._lengths_3N[0, :places] = _FREE
 
     @property
     def places(self) -> list[int]:
@@ -57,10 +56,10 @@ class RowPacker(Generic[Item]):
 
     def restore(self, examples: Sequence[Waiting[Item] | None]) -> None:
         """Fills an empty packer's places as another's were."""
-        for place, waiting in enumerate(examples):
-            if waiting is not None:
-                self._free.remove(place)
-                self._put(place, waiting)
+        waiting_by_place = {place: waiting for place, waiting in enumerate(examples) if waiting is not None}
+        for place, waiting in sorted(waiting_by_place.items(), key=lambda item: item[1].position):
+            self._free.remove(place)
+            self._put(place, waiting)
 
     def add(self, waiting: Waiting[Item]) -> list[Waiting[Item]] | None:
         """Adds the next example of the stream; returns a row, in stream order, when the pool is full, else None.
@@ -75,85 +74,116 @@ class RowPacker(Generic[Item]):
     def drain(self) -> list[list[Waiting[Item]]]:
         """Rows of what still waits, for a stream that ends."""
         rows = []
-        while len(self._free) < self._places:
+        while self._by_age:
             rows.append(self._take_row())
         return rows
 
     def _put(self, place: int, waiting: Waiting[Item]) -> None:
+        tokens, crops = waiting.tokens, waiting.crops
         self._pool[place] = waiting
-        self._tokens_N[place] = waiting.tokens
-        self._crops_N[place] = waiting.crops
+        self._by_age.append(place)
+        self._sum_tokens += tokens
+        self._sum_crops += crops
+        lengths_3N = self._lengths_3N
+        lengths_3N[0, place] = tokens
+        lengths_3N[1, place] = crops
         # How much of a row it fills, both budgets counting alike, as a whole number so that sums are exact.
-        self._value_N[place] = waiting.tokens * max(1, self._max_crops) + waiting.crops * self._max_tokens
-        self._position_N[place] = waiting.position
+        lengths_3N[2, place] = tokens * max(1, self._max_crops) + crops * self._max_tokens
 
     def _take_row(self) -> list[Waiting[Item]]:
-        waiting = self._tokens_N[:-1] < _FREE
-        num_waiting = self._places - len(self._free)
-        mean_tokens = int(self._tokens_N[:-1][waiting].sum()) / num_waiting or 1.0
-        mean_crops = int(self._crops_N[:-1][waiting].sum()) / num_waiting or 1e-9
+        num_waiting = len(self._by_age)
+        mean_tokens = self._sum_tokens / num_waiting or 1.0
+        mean_crops = self._sum_crops / num_waiting or 1e-9
         tokens, crops = self._max_tokens, self._max_crops
         row: list[Waiting[Item]] = []
 
         def take(*places: int) -> None:
             nonlocal tokens, crops
             for place in places:
-                taken = self._pool[place]
-                assert taken is not None
-                self._pool[place] = None
-                self._tokens_N[place] = _FREE
+                taken = self._remove(place)
                 tokens -= taken.tokens
                 crops -= taken.crops
                 row.append(taken)
-                self._free.append(place)
 
         def room() -> float:
             """About how many more examples fit."""
             return min(tokens / mean_tokens, crops / mean_crops)
 
-        take(int(self._oldest_first(tokens, crops)[0]))
-        while room() > 2.7 and len(fitting := self._oldest_first(tokens, crops)):
-            take(int(fitting[0]))
+        take(self._by_age[0])
+        while room() > 2.7 and (oldest := self._oldest_that_fits(tokens, crops)) is not None:
+            take(oldest)
         if room() > 1.7:
-            take(*self._best_three(tokens, crops))
-        while pair := self._best_pair(tokens, crops)[1]:
-            take(*pair)
+            take(*self._best_fill(tokens, crops, beside_oldest=True))
+        while best := self._best_fill(tokens, crops):
+            take(*best)
         # Free places are filled in one order whether the packer was restored or not.
         self._free.sort(reverse=True)
         return sorted(row)
 
-    def _oldest_first(self, tokens: int, crops: int) -> np.ndarray:
-        """Places whose example fits into what is left, the longest waiting first."""
-        fits = (self._tokens_N[:-1] <= tokens) & (self._crops_N[:-1] <= crops)
-        places = fits.nonzero()[0]
-        return places[self._position_N[places].argsort()]
+    def _remove(self, place: int) -> Waiting[Item]:
+        taken = self._pool[place]
+        assert taken is not None
+        self._pool[place] = None
+        self._by_age.remove(place)
+        self._sum_tokens -= taken.tokens
+        self._sum_crops -= taken.crops
+        self._lengths_3N[0, place] = _FREE
+        self._free.append(place)
+        return taken
 
-    def _best_pair(self, tokens: int, crops: int) -> tuple[int, tuple[int, ...]]:
-        """The value of the two examples (or the one) that fill what is left best, and their places; none fits: ()."""
-        fits = self._tokens_N <= tokens
-        fits &= self._crops_N <= crops
-        places = fits.nonzero()[0]  # the last is "no example"
-        if len(places) == 1:
-            return 0, ()
-        tokens_M, crops_M, value_M = self._tokens_N[places], self._crops_N[places], self._value_N[places]
-        possible_MM = np.add.outer(tokens_M, tokens_M) <= tokens
-        possible_MM &= np.add.outer(crops_M, crops_M) <= crops
-        possible_MM.reshape(-1)[:: len(places) + 1] = False  # an example is no pair with itself
-        value_MM = np.add.outer(value_M, value_M)
-        value_MM *= possible_MM
-        first, second = divmod(int(value_MM.argmax()), len(places))
-        best = tuple(int(places[place]) for place in (first, second) if place != len(places) - 1)
-        return int(value_MM[first, second]), best
+    def _oldest_that_fits(self, tokens: int, crops: int) -> int | None:
+        """Place of the example that has waited longest of those that fit into what is left."""
+        for place in self._by_age:
+            waiting = self._pool[place]
+            assert waiting is not None
+            if waiting.tokens <= tokens and waiting.crops <= crops:
+                return place
+        return None
 
-    def _best_three(self, tokens: int, crops: int) -> tuple[int, ...]:
-        """Places of the best pair, or of one of the oldest and the best pair beside it, whichever fills more."""
-        best_value, best = self._best_pair(tokens, crops)
-        for place in self._oldest_first(tokens, crops)[:_OLDEST_TRIED]:
-            own_tokens = self._tokens_N[place]
-            self._tokens_N[place] = _FREE  # it cannot be in its own pair
-            value, pair = self._best_pair(tokens - int(own_tokens), crops - int(self._crops_N[place]))
-            self._tokens_N[place] = own_tokens
-            value += int(self._value_N[place])
-            if value > best_value:
-                best_value, best = value, (int(place), *pair)
-        return best
+    def _best_fill(self, tokens: int, crops: int, *, beside_oldest: bool = False) -> list[int]:
+        """Places of the two examples (or the one) that fill what is left best; [] if none fits.
+
+        Args:
+            tokens, crops: what is left.
+            beside_oldest: also try the oldest that fits and the best two beside it, if those three fill more.
+        """
+        fits_N = self._lengths_3N[0] <= tokens
+        fits_N &= self._lengths_3N[1] <= crops
+        places = fits_N.nonzero()[0]  # the last is "no example"
+        nothing = len(places) - 1
+        if nothing == 0:
+            return []
+        lengths_3M = self._lengths_3N.take(places, axis=1)
+        pairs_3MM = lengths_3M[:, :, None] + lengths_3M[:, None, :]
+        best_value, best = _best_pair(pairs_3MM, tokens, crops)
+        if beside_oldest:
+            place = self._oldest_that_fits(tokens, crops)
+            oldest = int(places.searchsorted(place))
+            own_tokens, own_crops, own_value = lengths_3M[:, oldest].tolist()
+            value, pair = _best_pair(pairs_3MM, tokens - own_tokens, crops - own_crops, without=oldest)
+            if own_value + value > best_value:
+                best = (oldest, *pair)
+        return [int(places[member]) for member in best if member != nothing]
+
+
+def _best_pair(
+    pairs_3MM: np.ndarray, tokens: int, crops: int, without: int | None = None
+) -> tuple[int, tuple[int, int]]:
+    """The highest value of a pair within the limits, and the pair.
+
+    Args:
+        pairs_3MM: [3, M, M] integers: tokens, crops and value of each pair; the last member is "no example".
+        tokens, crops: the limits.
+        without: a member that is in no pair.
+    """
+    over_MM = tokens - pairs_3MM[0]
+    over_MM |= crops - pairs_3MM[1]
+    over_MM >>= 31  # all bits set where a pair is over a limit, none elsewhere
+    num_members = len(over_MM)
+    over_MM.reshape(-1)[: -1 : num_members + 1] = -1  # an example is no pair with itself; nothing and nothing is one
+    if without is not None:
+        over_MM[without] = over_MM[:, without] = -1
+    over_MM |= pairs_3MM[2]  # now the value, or -1
+    best = int(over_MM.argmax())
+    first, second = divmod(best, num_members)
+    return int(over_MM[first, second]), (first, second)

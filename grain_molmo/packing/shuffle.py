@@ -36,7 +36,21 @@ def permutation(size: int, seed: int) -> "Order":
     if size <= _ARRAY_UP_TO or power_of_two:
         # RandomState: its stream is frozen across numpy versions.
         return np.random.RandomState(np.random.MT19937(seed)).permutation(np.arange(size, dtype=np.int32))
-    return cast(Order, grain.MapDataset.range(size).shuffle(seed=seed % 2**32))
+    return cast(Order, _Indices(size).shuffle(seed=seed % 2**32))
+
+
+class _Indices(grain.MapDataset):
+    """`grain.MapDataset.range(size)` without the bookkeeping, which takes as long as the shuffle itself."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return index
 
 
 class ShuffledEpochs(grain.MapDataset):

@@ -30,6 +30,7 @@ PATCHES_PER_CROP = CROP_PATCHES**2
 VALUES_PER_PATCH = PATCH * PATCH * 3
 
 _GLOBAL_POOLED = 196
+_PATCH_LINE = np.dtype((np.void, 3 * PATCH))
 
 
 @dataclass(frozen=True)
@@ -187,13 +188,14 @@ def render_crops(image_HW3: np.ndarray, tiling: Tiling, out_CPD: np.ndarray) -> 
 
 
 def _write_patches(canvas_HW3: np.ndarray, tiling: Tiling, out_CPD: np.ndarray) -> None:
-    """Cut the canvas into overlapping crops, and those into patches, in a single copy."""
-    line, pixel, value = canvas_HW3.strides
-    # A line of a patch, 14 pixels, lies side by side both in the canvas and in the patch.
-    grid = (tiling.rows, tiling.cols, CROP_PATCHES, CROP_PATCHES, PATCH, PATCH, 3)
-    strides = (STEP * line, STEP * pixel, PATCH * line, PATCH * pixel, line, pixel, value)
-    patches = np.lib.stride_tricks.as_strided(canvas_HW3, grid, strides, writeable=False)
-    np.copyto(out_CPD.reshape(grid), patches, casting="unsafe")
+    """Cut the canvas into overlapping crops, and those into patches."""
+    pixels_HW3 = np.ascontiguousarray(canvas_HW3, np.uint8)
+    line, pixel, _ = pixels_HW3.strides
+    # A line of a patch lies side by side both in the canvas and in the patch: one item of 42 bytes, which numpy moves
+    # in half the time of 42 items.
+    grid = (tiling.rows, tiling.cols, CROP_PATCHES, CROP_PATCHES, PATCH)
+    strides = (STEP * line, STEP * pixel, PATCH * line, PATCH * pixel, line)
+    out_CPD.reshape(-1).view(_PATCH_LINE).reshape(grid)[...] = np.ndarray(grid, _PATCH_LINE, pixels_HW3, 0, strides)
 
 
 def unpatchify(patches_CPD: np.ndarray) -> np.ndarray:

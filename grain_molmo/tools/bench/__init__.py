@@ -1,0 +1,38 @@
+"""Measures this machine: each figure as a ratio to a named baseline, timed in turn with it in the same run.
+
+  image    pictures from the store to the batch, against decoding and one plain resize
+  packing  rows from lengths, against the published knapsack and a first fit
+  read     records at random, against Grain's ArrayRecordDataSource
+  loader   batches, against decoding the same pictures without a loader
+
+`grain-molmo bench BENCHMARK --help` says more of each. Machines are noisy: trust the ratios before the seconds.
+"""
+
+import argparse
+
+from grain_molmo.tools.bench import image, loader, packing, read
+from grain_molmo.tools.bench.report import print_report
+
+_BENCHMARKS = {"image": image, "packing": packing, "read": read, "loader": loader}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a subcommand for each benchmark."""
+    commands = parser.add_subparsers(metavar="BENCHMARK", dest="benchmark", required=True)
+    for name, module in _BENCHMARKS.items():
+        doc = module.__doc__ or ""
+        command = commands.add_parser(
+            name,
+            help=doc.partition("\n")[0],
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the benchmark that was asked for and prints what it found; the exit code."""
+    report = _BENCHMARKS[args.benchmark].run(args)
+    print_report(report, as_json=args.json)
+    return 0

@@ -1,0 +1,198 @@
+"""The benchmarks on tiny sizes: their figures agree with each other. No test looks at a time."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from grain_molmo.packing.planner import RowPacker, Waiting
+from grain_molmo.tools.bench import packing
+from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, best_knapsack
+from grain_molmo.tools.bench.packing_lengths import MIXTURES
+from grain_molmo.tools.bench.pictures import read_pictures, sample_pictures
+from grain_molmo.tools.bench.report import speed_ratio, table, time_in_turn
+from grain_molmo.tools.cli import main
+
+
+def run_json(capsys, *words):
+    assert main(["bench", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def pack(packer, lengths):
+    """Positions of the examples in each row, in the order that the packer gives them."""
+    rows = (packer.add(Waiting(position, *pair, None)) for position, pair in enumerate(lengths))
+    return [[waiting.position for waiting in row] for row in rows if row is not None]
+
+
+# ---- report ----
+
+
+def test_contenders_are_timed_in_turn_after_a_round_that_does_not_count():
+    calls = []
+    seconds = time_in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
+    assert calls == ["a", "b"] * 3
+    assert [len(found) for found in seconds.values()] == [2, 2]
+
+
+def test_a_speed_ratio_is_the_median_of_the_rounds_not_the_ratio_of_sums():
+    assert speed_ratio([1.0, 2.0, 100.0], [2.0, 4.0, 50.0]) == 2.0
+
+
+def test_a_table_aligns_numbers_to_the_right():
+    assert table(("what", "n"), [("a", 5), ("longer", 1234)]).splitlines() == [
+        "what       n",
+        "------  ----",
+        "a          5",
+        "longer  1234",
+    ]
+
+
+@pytest.mark.parametrize("name", ["image", "packing", "read", "loader"])
+def test_every_benchmark_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", name, "--help"])
+    assert stop.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_a_benchmark_must_be_named(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench"])
+    assert stop.value.code == 2
+    assert "BENCHMARK" in capsys.readouterr().err
+
+
+# ---- packing ----
+
+
+def test_the_knapsack_packs_the_worked_example():
+    """Molmo2 §7.1: 64 tokens in units of 1, 8 crops, a crop counts 30, 4 examples wait."""
+    packer = KnapsackPacker(64, 8, image_weight=30, buffer=4)
+    lengths = [(30, 0), (30, 1), (30, 2), (30, 0), (10, 0), (10, 0), (10, 0)]
+    assert pack(packer, lengths) == [[2, 1], [3, 0]]
+
+
+def test_the_knapsack_finds_what_trying_all_finds():
+    rng = np.random.RandomState(3)
+    for _ in range(50):
+        sizes = [(int(rng.randint(1, 12)), int(rng.randint(0, 5))) for _ in range(8)]
+        values = [int(rng.randint(1, 50)) for _ in sizes]
+        chosen = best_knapsack(sizes, values, (20, 6))
+        subsets = [[item for item in range(8) if mask >> item & 1] for mask in range(1 << 8)]
+        fitting = [s for s in subsets if sum(sizes[i][0] for i in s) <= 20 and sum(sizes[i][1] for i in s) <= 6]
+        assert chosen in [subset[::-1] for subset in fitting]
+        assert sum(values[i] for i in chosen) == max(sum(values[i] for i in subset) for subset in fitting)
+
+
+def test_an_example_that_fills_a_knapsack_goes_alone_at_once():
+    packer = KnapsackPacker(64, 8, image_weight=1, buffer=4)
+    assert pack(packer, [(10, 1), (64, 2)]) == [[1]]
+
+
+def test_first_fit_lets_the_oldest_row_go():
+    packer = FirstFitPacker(10, 4, open_rows=2)
+    assert pack(packer, [(8, 1), (7, 1), (2, 1), (9, 1), (1, 1)]) == [[0, 2]]
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_generated_lengths_fit_a_row_and_depend_on_the_seed_alone(name):
+    mixture = MIXTURES[name]
+    lengths = mixture.examples(300, seed=1)
+    assert lengths == mixture.examples(300, seed=1) != mixture.examples(300, seed=2)
+    assert all(0 < tokens <= mixture.max_tokens and 0 <= crops <= mixture.max_crops for tokens, crops in lengths)
+
+
+def test_waits_are_counted_in_examples_and_in_rows():
+    tally = packing.Tally()
+    packer = FirstFitPacker(10, 10, open_rows=2)
+    lengths = [(4, 1), (9, 1), (9, 1), (9, 1)]  # rows go when examples 2 and 3 come: [0], then [1]
+    tally.feed(packer, [Waiting(position, *pair, None) for position, pair in enumerate(lengths)])
+    assert (tally.rows, tally.examples, tally.tokens, tally.crops) == (2, 2, 13, 2)
+    assert tally.longest_wait_examples == 2
+    assert tally.longest_wait_rows == 1
+
+
+def test_packing_counts_what_the_packer_alone_would_give(capsys):
+    figures = run_json(capsys, "packing", "--examples", "400", "--mixture", "pretraining")["figures"]
+    found = figures["pretraining"]
+    mixture = MIXTURES["pretraining"]
+    rows = pack(RowPacker(mixture.max_tokens, mixture.max_crops), mixture.examples(400, seed=0))
+    assert found["packers"]["ours"]["rows"] == len(rows)
+    for packer in found["packers"].values():
+        assert math.isclose(packer["of_bound"], max(packer["token_fill"], packer["crop_fill"]))
+        assert packer["longest_wait_rows"] <= packer["longest_wait_examples"] < 400
+    plan = found["plan"]
+    assert math.isclose(plan["sum_us"], plan["draw_us"] + plan["pack_us"])
+
+
+def test_packing_says_whether_ours_is_as_full(capsys):
+    assert main(["bench", "packing", "--examples", "200"]) == 0
+    out = capsys.readouterr().out
+    assert "pretraining: rows of 4,096" in out
+    assert "sft: rows of 16,384" in out
+    assert out.count("the published knapsack (") == 2
+
+
+# ---- read ----
+
+
+def test_read_measures_both_readers_at_each_size_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("grain_molmo.tools.bench.read._SECONDS_A_ROUND", 0.001)
+    words = ["--records", "50", "70", "--rounds", "2", "--manifest-shards", "3"]
+    figures = run_json(capsys, "read", *words)["figures"]
+    assert list(figures["reads"]) == ["50", "70"]
+    assert all(found["ratio"] > 0 and min(found["reads"].values()) >= 2 for found in figures["reads"].values())
+    assert figures["manifest"]["records"] == 30_000
+    assert not list(tmp_path.iterdir())
+
+
+# ---- image ----
+
+
+def test_pictures_that_do_not_decode_are_left_out_and_counted(tmp_path):
+    folder = sample_pictures(tmp_path / "sample", 2)
+    good = len(list(folder.iterdir()))
+    (folder / "0-not-a-picture").write_bytes(b"<html>")
+    (folder / "0-empty").write_bytes(b"")
+    pictures, left_out = read_pictures(folder, at_most=100)
+    assert len(pictures) == good
+    assert left_out == {"not_an_image": 1, "empty": 1}
+
+
+def test_image_measures_ours_and_both_baselines(capsys, tmp_path):
+    media = sample_pictures(tmp_path / "sample", 3)
+    words = ["--media", str(media), "--rounds", "1", "--threads", "2"]
+    found = run_json(capsys, "image", *words)
+    figures = found["figures"]
+    assert figures["pictures"] == len(list(media.iterdir()))
+    assert len(figures["examples_per_s"]) == 4
+    assert list(figures["threads"]) == ["2"]
+    assert figures["ratio_to_crop"] > 0
+    assert {"processor", "cores", "numpy"} <= set(found["machine"])
+
+
+def test_image_says_so_if_no_file_is_a_picture(capsys, tmp_path):
+    (tmp_path / "text").write_text("no picture")
+    assert main(["bench", "image", "--media", str(tmp_path)]) == 2
+    assert "no file in it decodes" in capsys.readouterr().err
+
+
+# ---- loader ----
+
+
+def test_loader_measures_sample_data(capsys):
+    words = ["--rows", "16", "--batch-size", "1", "--steps", "2", "--rounds", "2", "--threads", "1"]
+    figures = run_json(capsys, "loader", *words)["figures"]
+    assert 0 < figures["token_fill"] <= 1
+    assert 0 < figures["crop_fill"] <= 1
+    assert figures["resume_s"] is not None
+    assert figures["pictures_per_s"] > 0
+    assert figures["peak_bytes"] > figures["added_bytes"]
+
+
+def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):
+    assert main(["bench", "loader", "--data-dir", str(tmp_path)]) == 1
+    assert "grain-molmo convert" in capsys.readouterr().err
