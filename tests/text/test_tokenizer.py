@@ -173,3 +173,11 @@ def test_a_loaded_tokenizer_passes_through():
     assert load_tokenizer(tokenizer) is tokenizer
     with pytest.raises(ConfigError, match="path or name"):
         load_tokenizer(tokenizer, special_base=1)
+
+
+@given(
+    st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|im_start|>", "<|im_end|>", "<", "im_", "|", "é", "🦝", " ", "\0"]))
+)
+def test_bytes_are_ids_as_the_library_would_give_them(parts):
+    text, built_in = "".join(parts), load_tokenizer("bytes")
+    assert built_in.encode(text) == built_in._backend.encode(text, add_special_tokens=False).ids
