@@ -21,6 +21,7 @@ from converters.pixmo import SETS, SetSpec, find_set
 from converters.sources import SourceSplit, open_source
 from grain_molmo.errors import ConfigError, GrainMolmoError
 from grain_molmo.store import resolve_data_dir
+from grain_molmo.tools.logs import log_to_stderr
 
 log = logging.getLogger("converters")
 
@@ -72,7 +73,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--exclude", metavar="SOURCE", help="rows whose pictures must not occur (hub name or path)")
     parser.add_argument("--revision", help="branch, tag or commit of the hub dataset")
     parser.add_argument("--force", action="store_true", help="convert anew what is already there")
-    parser.add_argument("--rows", type=_positive, default=SAMPLE_ROWS, metavar="N", help="with --sample: rows of a set")
+    parser.add_argument(
+        "--rows", type=_positive, default=SAMPLE_ROWS, metavar="N", help="with --sample: rows a set (64)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
     return parser
@@ -85,13 +88,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         args = parser.parse_args(argv)
     except SystemExit as error:  # argparse ends the process; a caller wants the code
         return int(error.code or 0)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     log.setLevel(logging.INFO)  # ours alone: HTTP clients write a line for each picture
     try:
         data_dir = resolve_data_dir(args.data_dir)
         specs = list(dict.fromkeys(spec for name in args.names for spec in _sets(name)))
     except ConfigError as error:
-        log.error("%s", error)
+        log.error("%s: %s", parser.prog, error)
         return EXIT_USAGE
     results: list[dict[str, Any]] = []
     for spec in specs:

@@ -177,5 +177,7 @@ def _size_hw(picture: Any) -> tuple[int, int]:
     if shape is None and hasattr(picture, "size"):  # PIL: (width, height)
         shape = (picture.size[1], picture.size[0])
     if shape is None or len(shape) not in (2, 3) or 0 in shape[:2]:
-        raise ExampleError("bad_image", f"{type(picture).__name__} of shape {shape} is no picture")
+        of_shape = "" if shape is None else f" of shape {shape}"
+        wanted = "an array of [H, W, 3] uint8, a PIL image or a LazyImage"
+        raise ExampleError("bad_image", f"image is {type(picture).__name__}{of_shape}; it must be {wanted}")
     return int(shape[0]), int(shape[1])

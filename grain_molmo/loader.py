@@ -7,9 +7,11 @@ The flow, each step a thing that can be used on its own:
     at random   n-th            no pixel   batches        process only   jax.Array
 """
 
+import atexit
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -167,6 +169,7 @@ class Loader(Iterator[Batch]):
         self._buffers = ImageBuffers()
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         self._batches = iter(self._pipeline(plan))
+        atexit.register(_close_at_exit, weakref.ref(self))
 
     def _pipeline(self, plan: PackedRows) -> grain.IterDataset:
         """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
@@ -232,10 +235,22 @@ class Loader(Iterator[Batch]):
         """Counts over the batches handed out: fill, examples by dataset, skips by reason, seconds waited."""
         return {**self._stats.to_dict(), "missing_datasets": self.missing_datasets}
 
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Stops the threads."""
+        """Stops the threads; no batch can be had afterwards. Also happens at the end of the process."""
         self._batches.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _close_at_exit(loader: "weakref.ref[Loader]") -> None:
+    """Prefetching threads that are still in C++ code when the interpreter goes away abort the process."""
+    if (alive := loader()) is not None:
+        alive.close()
 
 
 class _Timed(grain.IterDataset):

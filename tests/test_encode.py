@@ -90,6 +90,7 @@ def test_draws_depend_on_seed_dataset_and_index_and_on_nothing_else():
         ({"video": b"", "messages": ["What?", "Gray."]}, {}, "video"),
         ({"image": gray(40, 40), "messages": ["What?", "A <im_patch>."]}, {}, "control_token"),
         ({"image": gray(40, 40)}, {}, "no_answer"),
+        ({"messages": "Is this a list?"}, {}, "bad_text"),
     ],
 )
 def test_an_example_that_cannot_be_used_says_why_and_which(example, stage, reason):

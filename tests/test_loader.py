@@ -491,16 +491,25 @@ def test_weights_of_single_datasets_override_the_stage(open_loader):
             assert list(weights) == [0, 0.25 if example.dataset == "pixmo_cap" else 1]
 
 
-def test_a_process_that_used_a_loader_ends_by_itself(sample_dir):
+@pytest.mark.parametrize("batch_size", [1, 32])  # at 32 threads are still decoding when the process ends
+def test_a_process_that_used_a_loader_ends_by_itself(sample_dir, batch_size):
     program = (
         "import grain_molmo as gm\n"
-        f"loader = gm.make_loader('pretraining', data_dir={str(sample_dir)!r}, tokenizer='bytes', batch_size=1, "
-        "seq_len=6144)\n"
+        f"loader = gm.make_loader('pretraining', data_dir={str(sample_dir)!r}, tokenizer='bytes', "
+        f"batch_size={batch_size}, seq_len=6144)\n"
         "print(sorted(next(iter(loader)))[0])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "images"
+
+
+def test_a_loader_can_be_closed_twice_and_used_as_a_context(open_loader):
+    with open_loader() as loader:
+        next(loader)
+    loader.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(loader)
 
 
 def test_loaders_of_several_threads_do_not_disturb_each_other(open_loader):

@@ -121,6 +121,8 @@ def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]]) -> list[s
     Raises:
         ExampleError: `bad_roles` unless user and assistant alternate and the assistant has the last word.
     """
+    if isinstance(messages, str | Mapping):
+        raise ExampleError("bad_text", "messages must be a list of strings or of dicts with role and content")
     turns: list[str] = []
     system = ""
     for i, message in enumerate(messages):

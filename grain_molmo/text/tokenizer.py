@@ -150,6 +150,8 @@ def load_tokenizer(
         backend = _byte_backend()
     elif (path := Path(name).expanduser()).exists():
         backend = _backend_from_path(path)
+    elif name.startswith(("/", ".", "~")) or name.endswith((".json", ".json.gz")):
+        raise ConfigError(f'tokenizer {name!r}: no such file; pass the path of a tokenizer.json, a hub name or "bytes"')
     else:
         backend = _backend_from_hub(name)
     return Tokenizer(backend, name, special_base=special_base, eos_token=eos_token)
@@ -176,7 +178,7 @@ def _backend_from_hub(name: str) -> Backend:
         raise ConfigError(
             f"tokenizer {name!r}: no such file here, and the Hugging Face hub gave no tokenizer.json for it ({error}); "
             'pass the path of a tokenizer.json, a hub name that you can reach, or "bytes"'
-        ) from error
+        ) from None  # the client's own trace is many screens long and says no more
 
 
 def _byte_backend() -> Backend:

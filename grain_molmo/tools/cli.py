@@ -3,18 +3,17 @@
 import argparse
 import importlib
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from grain_molmo import __version__
 from grain_molmo.errors import ConfigError, GrainMolmoError
+from grain_molmo.tools.logs import log_to_stderr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
-# Each module has `add_arguments(parser)` and `run(args) -> int`, and is imported when its command is asked for, so that
-# `grain-molmo --help` does not wait for JAX.
+# Each module has `add_arguments(parser)` and `run(args) -> int`, and is imported when its command is asked for.
 _COMMANDS = {
     "demo": ("grain_molmo.tools.demo", "sample data, converted, packed, and a picture of what the model sees"),
     "convert": ("converters.to_arrayrecord", "hub, local or sample rows into the store"),
@@ -67,7 +66,7 @@ def _run(words: Sequence[str]) -> int:
     )
     module.add_arguments(command)
     args = command.parse_args(words[1:])
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     return module.run(args)
 
 

@@ -41,13 +41,11 @@ def test_help_lists_every_command(capsys):
 
 @pytest.mark.parametrize("name", cli._COMMANDS)
 def test_each_command_has_help_that_says_what_it_does(name, capsys):
-    pytest.importorskip(cli._COMMANDS[name][0])
-
     assert cli.main([name, "--help"]) == 0
 
     out = capsys.readouterr().out
     assert out.startswith(f"usage: grain-molmo {name}")
-    assert "--json" in out
+    assert "--json" in out or "BENCHMARK --help" in out
 
 
 def test_no_command_shows_the_help(capsys):
