@@ -19,9 +19,14 @@ from grain_molmo.vision.resize import resize_bilinear
 
 sides = st.integers(1, 5000)
 crop_limits = st.integers(1, 24)
-tilings = (
-    st.tuples(st.integers(1, 24), st.integers(1, 24)).filter(lambda t: t[0] * t[1] <= 24).map(lambda t: Tiling(*t))
-)
+
+
+def tilings_of(most):
+    """Any grid of at most so many crops. (Filtering pairs of numbers instead now and then fails a health check.)"""
+    return st.sampled_from([Tiling(rows, cols) for rows in range(1, most + 1) for cols in range(1, most // rows + 1)])
+
+
+tilings = tilings_of(24)
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -163,7 +168,7 @@ class TestPoolingIndices:
 
 
 class TestRenderCrops:
-    @given(tilings.filter(lambda tiling: tiling.n_crops <= 13))
+    @given(tilings_of(12))
     @settings(deadline=None, max_examples=10)
     def test_the_patches_that_are_pooled_put_the_canvas_together_again(self, tiling):
         image = noise(300, 200)
