@@ -8,6 +8,7 @@ A field that is None counts as absent, as in rows of a table.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def format_example(
 
     Raises:
         ExampleError: `no_answer`, `empty_answer`, `no_label`, `bad_text`, `bad_roles`, `bad_time`, `no_points`,
-            `bad_points`, `no_scale`.
+            `bad_points`, `bad_count`, `no_scale`.
         ConfigError: an unknown mode.
     """
     if prompt_mode not in PROMPT_MODES:
@@ -187,6 +188,8 @@ def _pointing_answer(message: Message, rules: _Rules) -> str:
     style = _style(message)
     points = message.get("points")
     if style == "count" and "count" in message:
+        if not isinstance(message["count"], Integral):
+            raise ExampleError("bad_count", f"count must be a whole number, not {message['count']!r}")
         n = int(message["count"])
         return plain_count(n) if rules.point_format == "plain" else str(n) if n else NOTHING
     if points is None or (len(points) == 0 and style not in ("pointing", "point_count")):
@@ -244,11 +247,16 @@ def _seconds(message: Message, key: str) -> str:
 
 
 def _present(message: Message) -> Message:
+    if not isinstance(message, Mapping):
+        raise ExampleError("bad_text", f"a message is {type(message).__name__}, not a dict")
     return {key: value for key, value in message.items() if value is not None}
 
 
 def _style(message: Message) -> str:
-    return canonical_style(message.get("style") or "")
+    style = message.get("style") or ""
+    if not isinstance(style, str):
+        raise ExampleError("bad_text", f"style must be text, not {type(style).__name__}")
+    return canonical_style(style)
 
 
 def _text(message: Message, key: str) -> str:
