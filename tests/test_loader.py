@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -509,3 +511,53 @@ def test_loaders_of_several_threads_do_not_disturb_each_other(open_loader):
         found = list(pool.map(lambda seed: next(open_loader(seed=seed)), range(3)))
     assert all(map(equal, expected, found))
     assert functools.reduce(lambda count, batch: count + len(batch), found, 0) == 24
+
+
+def test_a_forgotten_loader_frees_its_threads(sample_dir):
+    loader = gm.make_loader(data_dir=sample_dir, tokenizer="bytes", **SMALL)
+    next(loader)
+    pool_threads = {thread for thread in threading.enumerate() if thread.name.startswith("grain_molmo-render")}
+    prefetching = {thread for thread in threading.enumerate() if thread.name.startswith("grain-thread-prefetch")}
+    forgotten = weakref.ref(loader)
+    del loader
+    assert forgotten() is None
+    assert not any(thread.is_alive() for thread in pool_threads | prefetching)
+
+
+def test_a_script_that_never_closes_its_loader_ends_quietly(sample_dir):
+    script = f"""
+import grain_molmo as gm
+loader = gm.make_loader(data_dir={str(sample_dir)!r}, tokenizer="bytes", batch_size=4, seq_len=6144)
+next(loader)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, "Exception" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize(("index", "count"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_process_that_cannot_be_is_refused(open_loader, index, count):
+    with pytest.raises(ConfigError, match="no such process"):
+        open_loader(process_index=index, process_count=count)
+
+
+def test_a_numpy_seed_is_the_same_seed(open_loader):
+    assert equal(next(open_loader(seed=np.int64(3))), next(open_loader(seed=3)))
+
+
+@pytest.mark.parametrize("wrong", [{"seed": "x"}, {"seed": 1.5}, {"batch_size": 2.0}, {"seq_len": "4096"}])
+def test_numbers_that_are_not_whole_are_refused(open_loader, wrong):
+    with pytest.raises(ConfigError, match="must be a whole number"):
+        open_loader(**wrong)
+
+
+@pytest.mark.parametrize("state", [None, "x", {}, {"version": 1}, {"version": 1, "fingerprint": {}}])
+def test_what_is_no_state_is_refused(open_loader, state):
+    with pytest.raises(ConfigError, match="loader state"):
+        open_loader().set_state(state)
+
+
+def test_rules_are_checked_when_a_stage_is_made():
+    with pytest.raises(ConfigError, match="p_high_res"):
+        gm.DatasetRule(p_high_res=2)
+    with pytest.raises(ConfigError, match="not a DatasetRule"):
+        gm.Stage(mixture={"pixmo_cap": 1}, rules={"pixmo_cap": 0.3})  # pyright: ignore[reportArgumentType]
