@@ -89,14 +89,20 @@ class Encoder:
             StoreError: its annotation cannot be read.
         """
         rng = example_rng(self.seed, draw.dataset, draw.epoch, draw.index)
-        example = self.datasets[draw.dataset].get(draw.index, rng)
-        metadata = example.get("metadata") or {}
-        example_id = str(metadata.get("id", draw.index))
+        example_id: object = draw.index
         try:
-            return self._encode(draw, example_id, example, rng)
+            example = self.datasets[draw.dataset].get(draw.index, rng)
+            if not isinstance(example, Mapping):
+                raise ExampleError("bad_example", f"get returned {type(example).__name__}, not a dict")
+            if isinstance(metadata := example.get("metadata"), Mapping):
+                example_id = metadata.get("id", draw.index)
+            return self._encode(draw, str(example_id), example, rng)
         except ExampleError as error:
             where = f"{draw.dataset} example {draw.index} (id {example_id})"
             raise ExampleError(error.reason, f"{where}: {error.detail}") from error
+        except Exception as error:  # a dataset of the user's own may raise anything; the traceback must say where
+            error.add_note(f"while encoding {draw.dataset} example {draw.index}, epoch {draw.epoch}")
+            raise
 
     def _encode(self, draw: Draw, example_id: str, example: Mapping[str, Any], rng: Any) -> EncodedExample:
         stage, rule = self.stage, self.stage.rule(draw.dataset)

@@ -8,20 +8,21 @@ The flow, each step a thing that can be used on its own:
 """
 
 import atexit
+import gc
 import logging
+import operator
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import grain
 import jax
-import numpy as np
 
-from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import dataset_names, open_dataset
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
@@ -80,7 +81,12 @@ def make_loader(
         StoreError: a dataset was not converted into the folder, or a shard is missing.
     """
     chosen = _customize(find_stage(stage, recipe), batch_size, seq_len, max_frames)
+    try:
+        seed = operator.index(seed)  # a numpy integer must draw as the int does, and goes into the state
+    except TypeError as error:
+        raise ConfigError(f"seed is {seed!r}, it must be a whole number") from error
     datasets, missing = _open_datasets(chosen, data_dir)
+    _check_stores(datasets.values())
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     stream = MixedStream(chosen.weights or group_weights(chosen.groups, sizes), sizes, seed)
     log_mixture(stream.weights, sizes)
@@ -128,6 +134,15 @@ def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tup
     return {name: open_dataset(name, stage.split, data_dir) for name in listed if name in known}, missing
 
 
+def _check_stores(datasets: Iterable[Dataset]) -> None:
+    """Raises StoreError at once for a shard that is missing or cut off, not hours into the run."""
+    stored = [dataset for dataset in datasets if isinstance(dataset, StoreDataset)]
+    for dataset in stored:
+        dataset.records.check()
+    for media in {id(dataset.media): dataset.media for dataset in stored}.values():
+        media.check()
+
+
 class Loader(Iterator[Batch]):
     """An endless iterator of batches that remembers where it is.
 
@@ -155,51 +170,21 @@ class Loader(Iterator[Batch]):
     ):
         self.stage, self.weights, self.missing_datasets = encoder.stage, plan.stream.weights, missing_datasets
         self.batch_info: BatchInfo | None = None
+        if process_count < 1 or not 0 <= process_index < process_count:
+            raise ConfigError(f"process_index {process_index} of {process_count} processes: there is no such process")
         if self.stage.batch_size % process_count:
             raise ConfigError(f"batch_size {self.stage.batch_size} does not divide among {process_count} processes")
         if num_threads < 1:
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
         self.num_threads = num_threads
-        self._rows_here = self.stage.batch_size // process_count
-        self._first_row = process_index * self._rows_here
-        self._mesh = mesh
         self._fingerprint = _fingerprint(encoder, plan.stream.weights)
         self._stats = LoaderStats(self.stage)
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
-        self._buffers = ImageBuffers()
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
-        self._batches = iter(self._pipeline(plan))
-        atexit.register(_close_at_exit, weakref.ref(self))
-
-    def _pipeline(self, plan: PackedRows) -> grain.IterDataset:
-        """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
-        prefetch = grain.experimental.ThreadPrefetchIterDataset
-        ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(self.stage, self._rows_here)))
-        planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
-        return prefetch(planned.map(self._render), prefetch_buffer_size=ahead)
-
-    def _render(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
-        planned, plan_s = timed
-        started = time.perf_counter()
-        rows = planned.rows[self._first_row : self._first_row + self._rows_here]
-        batch, infos = render_rows(rows, self.stage, self._pool, self._buffers)
-        render_s = time.perf_counter() - started
-        info = BatchInfo(planned.step, self._first_row, infos, planned.skipped, plan_s, render_s)
-        return (batch if self._mesh is None else self._to_mesh(batch)), info
-
-    def _to_mesh(self, batch: Batch) -> Batch:
-        """Global arrays of which this process holds its rows."""
-        mesh = self._mesh
-        assert mesh is not None
-        axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
-        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
-
-        def to_global(rows: np.ndarray) -> jax.Array:
-            # The global shape is given, not inferred, so that a process with other rows fails here and not in a hang.
-            shape = (self.stage.batch_size, *rows.shape[1:])
-            return jax.make_array_from_process_local_data(sharding, rows, shape)
-
-        return {key: to_global(rows) for key, rows in batch.items()}
+        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
+        num_rows = self.stage.batch_size // process_count
+        self._batches = iter(_pipeline(plan, _Renderer(self.stage, pool, process_index * num_rows, num_rows, mesh)))
+        self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
+        _open_loaders.add(self)
 
     def __iter__(self) -> "Loader":
         return self
@@ -220,8 +205,11 @@ class Loader(Iterator[Batch]):
 
         Raises ConfigError if it was taken from another stage, data, tokenizer or seed.
         """
-        if state.get("version") != _STATE_VERSION:
-            raise ConfigError(f"loader state of version {state.get('version')!r}; this is version {_STATE_VERSION}")
+        version = state.get("version") if isinstance(state, Mapping) else None
+        if version != _STATE_VERSION:
+            raise ConfigError(f"loader state of version {version!r}; this is version {_STATE_VERSION}")
+        if not {"fingerprint", "plan"} <= state.keys():
+            raise ConfigError(f"the loader state is incomplete: it holds {', '.join(map(str, state))}")
         theirs = state["fingerprint"]
         different = [key for key, value in self._fingerprint.items() if theirs.get(key) != value]
         if different:
@@ -242,15 +230,66 @@ class Loader(Iterator[Batch]):
         self.close()
 
     def close(self) -> None:
-        """Stops the threads; no batch can be had afterwards. Also happens at the end of the process."""
-        self._batches.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stops the threads; no batch can be had afterwards. Forgotten, or alive at exit, a loader closes itself."""
+        self._stop()
 
 
-def _close_at_exit(loader: "weakref.ref[Loader]") -> None:
-    """Prefetching threads that are still in C++ code when the interpreter goes away abort the process."""
-    if (alive := loader()) is not None:
-        alive.close()
+@dataclass(frozen=True)
+class _Renderer:
+    """Planned rows to this process's part of the batch. Not the loader's own, so that threads don't keep it alive."""
+
+    stage: Stage
+    pool: ThreadPoolExecutor
+    first_row: int
+    num_rows: int
+    mesh: jax.sharding.Mesh | None
+    buffers: ImageBuffers = field(default_factory=ImageBuffers)
+
+    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+        planned, plan_s = timed
+        started = time.perf_counter()
+        rows = planned.rows[self.first_row : self.first_row + self.num_rows]
+        batch, infos = render_rows(rows, self.stage, self.pool, self.buffers)
+        render_s = time.perf_counter() - started
+        info = BatchInfo(planned.step, self.first_row, infos, planned.skipped, plan_s, render_s)
+        return (batch if self.mesh is None else _to_mesh(batch, self.mesh, self.stage.batch_size)), info
+
+
+def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:
+    """Global arrays of which this process holds its rows."""
+    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
+    # The global shape is given, not inferred, so that a process with other rows fails here and not in a hang.
+    return {
+        key: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
+        for key, rows in batch.items()
+    }
+
+
+def _pipeline(plan: PackedRows, renderer: _Renderer) -> grain.IterDataset:
+    """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
+    prefetch = grain.experimental.ThreadPrefetchIterDataset
+    ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(renderer.stage, renderer.num_rows)))
+    planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
+    return prefetch(planned.map(renderer), prefetch_buffer_size=ahead)
+
+
+def _stop(batches: grain.DatasetIterator, pool: ThreadPoolExecutor) -> None:
+    pool.shutdown(wait=False, cancel_futures=True)  # first, so that a batch under way is given up
+    batches.close()
+    pool.shutdown(wait=True)
+
+
+_open_loaders: "weakref.WeakSet[Loader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_loaders() -> None:
+    """At exit, while threads can still end: a decoder that is at work when the interpreter goes aborts the process."""
+    for loader in list(_open_loaders):
+        loader.close()
+        del loader._batches
+    gc.collect()  # Grain's iterators are reference cycles, and their `__del__` fails once modules are torn down
 
 
 class _Timed(grain.IterDataset):
@@ -275,7 +314,7 @@ class _TimedIterator(grain.DatasetIterator):
 
 def _fingerprint(encoder: Encoder, weights: Mapping[str, float]) -> dict[str, str]:
     """What a state belongs to, by part, so that a refusal can say which part differs."""
-    stage = {field.name: getattr(encoder.stage, field.name) for field in fields(Stage)}
+    stage = {each.name: getattr(encoder.stage, each.name) for each in fields(Stage)}
     stage |= {"mixture": dict(weights), "groups": ()}  # what the groups came to
     data = {
         name: f"{len(dataset)}:{getattr(dataset, 'fingerprint', '')}"

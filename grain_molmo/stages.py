@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, cast
 
 from grain_molmo.errors import ConfigError
@@ -29,6 +30,10 @@ class DatasetRule:
 
     loss: LossWeighting | Mapping[str, Any] | float | None = None
     p_high_res: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p_high_res <= 1:
+            raise ConfigError(f"p_high_res is {self.p_high_res}, it must be between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,15 @@ class Stage:
         if self.mixture:
             object.__setattr__(self, "mixture", normalize_weights(_weights_by_name(self.mixture)))
         object.__setattr__(self, "rules", {canonical_name(name): rule for name, rule in sorted(self.rules.items())})
+        for name, rule in self.rules.items():
+            if not isinstance(rule, DatasetRule):
+                raise ConfigError(f"stage {self.name!r}: the rule of {name!r} is {rule!r}, not a DatasetRule")
+        listed = {*self.weights, *(canonical_name(name) for group in self.groups for name in group.datasets)}
+        if strangers := self.rules.keys() - listed:
+            raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
         for key in ("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"):
+            if not isinstance(getattr(self, key), Integral):
+                raise ConfigError(f"stage {self.name!r}: {key} is {getattr(self, key)!r}, it must be a whole number")
             if getattr(self, key) < 1:
                 raise ConfigError(f"stage {self.name!r}: {key} is {getattr(self, key)}, it must be at least 1")
         if self.crops_per_row < 2:
@@ -170,7 +183,7 @@ def find_stage(stage: str | Stage, recipe: str | None = None) -> Stage:
     if recipe is not None and recipe not in RECIPES:
         raise ConfigError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
     known = STAGES if recipe is None else RECIPES[recipe]
-    name = canonical_name(stage)
+    name = canonical_name(stage) if isinstance(stage, str) else None
     if name not in known:
         raise ConfigError(f"unknown stage {stage!r}; known: {', '.join(known)}, or pass a grain_molmo.Stage")
     return known[name]

@@ -6,7 +6,7 @@ from PIL import Image
 
 import grain_molmo as gm
 from grain_molmo.encode import Encoder
-from grain_molmo.errors import ExampleError, MediaError
+from grain_molmo.errors import ConfigError, ExampleError, MediaError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.render import picture_pixels
 from grain_molmo.vision.crops import select_tiling
@@ -115,3 +115,54 @@ def test_a_picture_may_be_an_array_of_any_channels_or_a_pil_image():
     for bad in (color.astype(np.float32), np.zeros((2, 4, 2), np.uint8), np.zeros(5, np.uint8)):
         with pytest.raises(MediaError, match="bad_array"):
             picture_pixels(bad)
+
+
+@pytest.mark.parametrize(
+    ("example", "reason"),
+    [
+        (None, "bad_example"),
+        ([1], "bad_example"),
+        ({"message_list": ["a"]}, "bad_text"),
+        ({"style": 3, "text": "a"}, "bad_text"),
+        ({"style": "count", "label": "cat", "count": "x"}, "bad_count"),
+        ({"style": "pointing", "label": "cat", "points": [(1, 2)], "point_scale": "x"}, "bad_points"),
+    ],
+)
+def test_what_is_no_example_is_skipped_with_its_place(example, reason):
+    with pytest.raises(ExampleError, match="one example 3") as caught:
+        encode(example, index=3)
+    assert caught.value.reason == reason
+
+
+def test_metadata_of_any_kind_travels_with_an_example():
+    example = {"messages": ["Q?", "A."], "metadata": "my notes"}
+    assert encode(example, index=3).id == "3"
+
+
+def test_an_error_of_a_dataset_of_ones_own_says_which_example_it_was():
+    class Broken(gm.Dataset):
+        def get(self, item, rng):
+            raise KeyError("question")
+
+    encoder = Encoder({"mine": Broken()}, gm.Stage(mixture={"mine": 1}), gm.load_tokenizer("bytes"), 0)
+    with pytest.raises(KeyError) as caught:
+        encoder(Draw("mine", 2, 7))
+    assert caught.value.__notes__ == ["while encoding mine example 7, epoch 2"]
+
+
+def test_lists_of_questions_and_answers_are_the_branches_of_a_tree():
+    example = {"image": gray(40, 40), "questions": ["One?", "Two?"], "answers": ["Yes.", "No."]}
+    encoded = encode(example, style_mode="no_style")
+    tokenizer = gm.load_tokenizer("bytes")
+    branches = [encoded.arrays.input_tokens[encoded.arrays.subsegment_ids == branch] for branch in (0, 1)]
+    texts = {tokenizer.decode(branch.tolist()) for branch in branches}
+    turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n{}"
+    assert texts == {turn.format("One?", "Yes."), turn.format("Two?", "No.")}
+    for bad in ({"answers": ["Yes."]}, {"answers": "Yes."}, {}):
+        with pytest.raises(ExampleError, match="no_answer"):
+            encode({"questions": ["One?", "Two?"], **bad})
+
+
+def test_a_rule_for_a_set_outside_the_mixture_is_refused():
+    with pytest.raises(ConfigError, match="pixmo_cap"):
+        gm.Stage(mixture={"one": 1}, rules={"pixmo-cap": gm.DatasetRule(p_high_res=0.1)})

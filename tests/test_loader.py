@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -211,6 +213,15 @@ def test_the_number_of_threads_changes_nothing(open_loader):
     assert all(equal(next(one), next(four)) for _ in range(6))
 
 
+def test_what_a_consumer_keeps_of_a_batch_stays_as_it_was(open_loader):
+    mesh = jax.make_mesh((1,), ("data",))
+    kept = [[batch["images"] for batch in itertools.islice(open_loader(mesh=m), 6)] for m in (None, mesh)]
+    fresh = [next(loader)["images"].copy() for loader in [open_loader()] for _ in range(6)]
+    for of_numpy, of_jax, expected in zip(*kept, fresh, strict=True):
+        assert np.array_equal(of_numpy, expected)
+        assert np.array_equal(np.asarray(of_jax), expected)
+
+
 def test_another_seed_gives_other_batches(open_loader):
     assert not equal(next(open_loader(seed=0)), next(open_loader(seed=1)))
 
@@ -366,22 +377,34 @@ def test_a_picture_that_does_not_decode_leaves_a_blank_and_moves_nothing(sample_
     assert caplog.text.count("picture left blank") == 2  # once for each kind, then only counted
 
 
-def test_a_lost_media_shard_blanks_its_pictures_and_a_lost_annotation_shard_stops_the_run(sample_dir, tmp_path):
+@pytest.mark.parametrize("lost", ["media", "pixmo_cap"])
+def test_a_shard_that_is_missing_or_cut_off_is_found_when_the_loader_is_made(sample_dir, tmp_path, lost):
+    shutil.copytree(sample_dir, tmp_path / "data")
     stage = gm.Stage(mixture={"pixmo_cap": 1}, batch_size=1)
-    for lost, folder in (("media", tmp_path / "a"), ("pixmo_cap", tmp_path / "b")):
+    (shard,) = (tmp_path / "data" / lost).glob("pixmo_cap-train.array_record*")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(StoreError, match=f"{shard.name}: shard has .* bytes where the manifest says"):
+        gm.make_loader(stage, data_dir=tmp_path / "data", tokenizer="bytes")
+    shard.unlink()
+    with pytest.raises(StoreError, match=f"{shard.name}: shard is missing"):
+        gm.make_loader(stage, data_dir=tmp_path / "data", tokenizer="bytes")
+
+
+def test_a_shard_lost_on_the_way_blanks_pictures_but_stops_a_run_that_lost_annotations(sample_dir, tmp_path):
+    stage = gm.Stage(mixture={"pixmo_cap": 1}, batch_size=1)
+    loaders = {}
+    for lost in ("media", "pixmo_cap"):
+        folder = tmp_path / lost
         shutil.copytree(sample_dir, folder)
-        shards = [path for path in (folder / lost).glob("*array_record*") if "pixmo_cap-train" in path.name]
-        assert shards
-        for path in shards:
-            path.unlink()
-    blank = gm.make_loader(stage, data_dir=tmp_path / "a", tokenizer="bytes")
-    next(blank)
-    blank.close()
-    assert blank.stats()["skipped_media"]["unreadable_record"] > 0
-    stopped = gm.make_loader(stage, data_dir=tmp_path / "b", tokenizer="bytes")
-    with pytest.raises(StoreError, match="shard is missing"):
-        next(stopped)
-    stopped.close()
+        loaders[lost] = gm.make_loader(stage, data_dir=folder, tokenizer="bytes")
+        (shard,) = (folder / lost).glob("pixmo_cap-train.array_record*")
+        shard.unlink()
+    with loaders["media"] as loader:
+        batch = next(loader)
+        assert not batch["loss_weights"].any()
+        assert loader.stats()["skipped_media"]["unreadable_record"] > 0
+    with loaders["pixmo_cap"] as loader, pytest.raises(StoreError, match="shard is missing"):
+        next(loader)
 
 
 class Arrays(Dataset):
@@ -518,3 +541,53 @@ def test_loaders_of_several_threads_do_not_disturb_each_other(open_loader):
         found = list(pool.map(lambda seed: next(open_loader(seed=seed)), range(3)))
     assert all(map(equal, expected, found))
     assert functools.reduce(lambda count, batch: count + len(batch), found, 0) == 24
+
+
+def test_a_forgotten_loader_frees_its_threads(sample_dir):
+    loader = gm.make_loader(data_dir=sample_dir, tokenizer="bytes", **SMALL)
+    next(loader)
+    pool_threads = {thread for thread in threading.enumerate() if thread.name.startswith("grain_molmo-render")}
+    prefetching = {thread for thread in threading.enumerate() if thread.name.startswith("grain-thread-prefetch")}
+    forgotten = weakref.ref(loader)
+    del loader
+    assert forgotten() is None
+    assert not any(thread.is_alive() for thread in pool_threads | prefetching)
+
+
+def test_a_script_that_never_closes_its_loader_ends_quietly(sample_dir):
+    script = f"""
+import grain_molmo as gm
+loader = gm.make_loader(data_dir={str(sample_dir)!r}, tokenizer="bytes", batch_size=4, seq_len=6144)
+next(loader)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, "Exception" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize(("index", "count"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_process_that_cannot_be_is_refused(open_loader, index, count):
+    with pytest.raises(ConfigError, match="no such process"):
+        open_loader(process_index=index, process_count=count)
+
+
+def test_a_numpy_seed_is_the_same_seed(open_loader):
+    assert equal(next(open_loader(seed=np.int64(3))), next(open_loader(seed=3)))
+
+
+@pytest.mark.parametrize("wrong", [{"seed": "x"}, {"seed": 1.5}, {"batch_size": 2.0}, {"seq_len": "4096"}])
+def test_numbers_that_are_not_whole_are_refused(open_loader, wrong):
+    with pytest.raises(ConfigError, match="must be a whole number"):
+        open_loader(**wrong)
+
+
+@pytest.mark.parametrize("state", [None, "x", {}, {"version": 1}, {"version": 1, "fingerprint": {}}])
+def test_what_is_no_state_is_refused(open_loader, state):
+    with pytest.raises(ConfigError, match="loader state"):
+        open_loader().set_state(state)
+
+
+def test_rules_are_checked_when_a_stage_is_made():
+    with pytest.raises(ConfigError, match="p_high_res"):
+        gm.DatasetRule(p_high_res=2)
+    with pytest.raises(ConfigError, match="not a DatasetRule"):
+        gm.Stage(mixture={"pixmo_cap": 1}, rules={"pixmo_cap": 0.3})  # pyright: ignore[reportArgumentType]

@@ -22,6 +22,8 @@ def register_dataset(name: str, factory: DatasetFactory) -> None:
         name: '-' and '_' are the same.
         factory: a `Dataset` class or a function, called as `factory(split=..., **kwargs)`.
     """
+    if not callable(factory):
+        raise ConfigError(f"register_dataset({name!r}, {factory!r}): give a Dataset class or a function that makes one")
     _REGISTRY[canonical_name(name)] = factory
 
 

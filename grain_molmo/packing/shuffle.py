@@ -31,12 +31,29 @@ def permutation(size: int, seed: int) -> "Order":
     Returns:
         An object of length `size`; item i is the i-th of the shuffled indices. For large sizes it takes no memory.
     """
-    # Grain's index shuffle repeats one index and misses another when size - 1 is a power of two (65,537 for one).
-    power_of_two = (size - 1) & (size - 2) == 0
-    if size <= _ARRAY_UP_TO or power_of_two:
+    if size <= _ARRAY_UP_TO:
         # RandomState: its stream is frozen across numpy versions.
         return np.random.RandomState(np.random.MT19937(seed)).permutation(np.arange(size, dtype=np.int32))
+    if (size - 1) & (size - 2) == 0:
+        # Here Grain's index shuffle repeats one index and misses another (65,537 for one).
+        return _OneMore(permutation(size - 1, seed), seed % size)
     return cast(Order, _Indices(size).shuffle(seed=seed % 2**32))
+
+
+class _OneMore:
+    """An order of one more index: the new one, the largest, changes places with the one at `place`."""
+
+    def __init__(self, order: Order, place: int):
+        self._order, self._place = order, place
+
+    def __len__(self) -> int:
+        return len(self._order) + 1
+
+    def __getitem__(self, position: int) -> int:
+        last = len(self._order)
+        if position == self._place:
+            return last
+        return self._order[self._place if position == last else position]
 
 
 class _Indices(grain.MapDataset):

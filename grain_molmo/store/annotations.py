@@ -50,6 +50,10 @@ class AnnotationSource:
                 f"{self.folder}: record {index} is no annotation record ({error}); convert again"
             ) from error
 
+    def check(self) -> None:
+        """Raises StoreError if a shard is missing or has another size than it should; opens none."""
+        self._reader.check()
+
     @property
     def fingerprint(self) -> str:
         """Stands for the content: equal for equal shards, wherever they lie."""

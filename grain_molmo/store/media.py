@@ -93,6 +93,11 @@ class MediaGroup:
         except StoreError:
             return False
 
+    def check(self) -> None:
+        """Raises StoreError if the index does not read, or a shard is missing or has another size than it should."""
+        self._reader.check()
+        _ = self.index
+
     def read(self, place: tuple[int, int], sha256: str) -> bytes:
         """Original bytes of the media at a place."""
         stored, data = decode_media(self._reader.read(*place))
@@ -115,6 +120,11 @@ class MediaStore:
     def __contains__(self, sha256: str) -> bool:
         """Whether the media are there, in a shard of the right size: else a conversion stores them anew."""
         return any(group.holds(sha256) for group in self.groups)
+
+    def check(self) -> None:
+        """Raises StoreError if an index does not read, or a shard is missing or has another size than it should."""
+        for group in self.groups:
+            group.check()
 
     def read(self, sha256: str) -> bytes:
         """Original bytes of the media with this hash. Raises StoreError if the store does not hold them."""

@@ -107,7 +107,7 @@ _open_readers = _OpenReaders()
 os.register_at_fork(after_in_child=_open_readers.__init__)
 
 
-def _open_shard(path: Path, info: ShardInfo) -> ArrayRecordReader:
+def _check_size(path: Path, info: ShardInfo) -> None:
     try:
         num_bytes = path.stat().st_size
     except OSError as error:
@@ -119,6 +119,10 @@ def _open_shard(path: Path, info: ShardInfo) -> ArrayRecordReader:
             f"{path}: shard has {num_bytes:,} bytes where the manifest says {info.num_bytes:,}; it was cut off or "
             "replaced, restore it or convert the dataset again with --force"
         )
+
+
+def _open_shard(path: Path, info: ShardInfo) -> ArrayRecordReader:
+    _check_size(path, info)
     reader = ArrayRecordReader(str(path))
     if not reader.ok() or reader.num_records() != info.records:
         raise StoreError(f"{path}: shard is damaged (its index does not read); {_REPAIR}")
@@ -147,13 +151,19 @@ class RecordReader:
         start = self._ends[shard - 1] if shard else 0
         return self.read(shard, index - start)
 
+    def check(self) -> None:
+        """Raises StoreError if a shard is missing or has another size than it should; opens none."""
+        for info in self._shards:
+            _check_size(self._folder / info.file, info)
+
     def is_whole(self, shard: int) -> bool:
         """Whether a shard is there and has the size that it should have."""
         info = self._shards[shard]
         try:
-            return (self._folder / info.file).stat().st_size == info.num_bytes
-        except OSError:
+            _check_size(self._folder / info.file, info)
+        except StoreError:
             return False
+        return True
 
     def read(self, shard: int, record: int) -> bytes:
         """Payload of one record of one shard."""

@@ -8,6 +8,7 @@ A field that is None counts as absent, as in rows of a table.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def format_example(
             random order; otherwise it is itself one message and becomes one conversation. A message holds
             `messages` (strings in turn, or dicts with `role` and `content`), or `multi_turn_messages` (messages that
             become the turns of one conversation), or the fields of one question and answer: `style`, `prompt`,
-            `question`, `label`, `answer`, `answers`, `text`, `points`, ...
+            `question`, `label`, `answer`, `answers`, `text`, `points`, ... `questions` and `answers` of equal length
+            are a message tree, too.
         rng: the example's random state.
         style_mode: how the style shows in the prompt, see `style_prefix`.
         prompt_mode: how a prompt is made from fields: "none" takes the fields as they are.
@@ -49,7 +51,7 @@ def format_example(
 
     Raises:
         ExampleError: `no_answer`, `empty_answer`, `no_label`, `bad_text`, `bad_roles`, `bad_time`, `no_points`,
-            `bad_points`, `no_scale`.
+            `bad_points`, `bad_count`, `no_scale`.
         ConfigError: an unknown mode.
     """
     if prompt_mode not in PROMPT_MODES:
@@ -58,12 +60,26 @@ def format_example(
         raise ConfigError(f"point format {point_format!r}: must be one of {', '.join(POINT_FORMATS)}")
     rules = _Rules(style_mode, PROMPT_MODES[prompt_mode], image_size, point_format)
     if example.get("message_list") is None:
-        return _format_message(example, rng, rules)
+        if example.get("questions") is not None:
+            example = {**example, "message_list": _paired(example)}
+        else:
+            return _format_message(example, rng, rules)
     if not example["message_list"]:
         raise ExampleError("no_answer", "the example's message_list is empty")
     conversations = [_format_message(message, rng, rules) for message in example["message_list"]]
     rng.shuffle(conversations)
     return conversations
+
+
+def _paired(example: Message) -> list[dict[str, Any]]:
+    """One message for each of an example's `questions` and its answer in `answers`."""
+    questions, answers = example["questions"], example.get("answers")
+    if not isinstance(questions, list | tuple) or not isinstance(answers, list | tuple):
+        raise ExampleError("no_answer", "questions and answers must be lists")
+    if len(questions) != len(answers):
+        raise ExampleError("no_answer", f"{len(questions)} questions, {len(answers)} answers")
+    style = {"style": example.get("style")}
+    return [{**style, "question": q, "answer": a} for q, a in zip(questions, answers, strict=True)]
 
 
 def field_prompt(message: Message, rng: np.random.RandomState) -> str:
@@ -189,6 +205,8 @@ def _pointing_answer(message: Message, rules: _Rules) -> str:
     style = _style(message)
     points = message.get("points")
     if style == "count" and "count" in message:
+        if not isinstance(message["count"], Integral):
+            raise ExampleError("bad_count", f"count must be a whole number, not {message['count']!r}")
         n = int(message["count"])
         return plain_count(n) if rules.point_format == "plain" else str(n) if n else NOTHING
     if points is None or (len(points) == 0 and style not in ("pointing", "point_count")):
@@ -246,11 +264,16 @@ def _seconds(message: Message, key: str) -> str:
 
 
 def _present(message: Message) -> Message:
+    if not isinstance(message, Mapping):
+        raise ExampleError("bad_text", f"a message is {type(message).__name__}, not a dict")
     return {key: value for key, value in message.items() if value is not None}
 
 
 def _style(message: Message) -> str:
-    return canonical_style(message.get("style") or "")
+    style = message.get("style") or ""
+    if not isinstance(style, str):
+        raise ExampleError("bad_text", f"style must be text, not {type(style).__name__}")
+    return canonical_style(style)
 
 
 def _text(message: Message, key: str) -> str:

@@ -235,7 +235,11 @@ def _on_grid(points: Iterable[Point], scale: Scale, steps: tuple[int, int]) -> l
 
 
 def _scale_pair(scale: Scale) -> tuple[float, float]:
-    width, height = scale if isinstance(scale, Sequence) else (scale, scale)
+    try:
+        sides = (scale, scale) if isinstance(scale, int | float) else scale
+        width, height = (float(side) for side in sides)
+    except (TypeError, ValueError) as error:
+        raise ExampleError("bad_points", f"points are measured against {scale!r}, no number or pair of them") from error
     if not (width > 0 and height > 0):
         raise ExampleError("bad_points", f"points are measured against {width} x {height}; both must be above 0")
-    return float(width), float(height)
+    return width, height

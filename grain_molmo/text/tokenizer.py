@@ -145,6 +145,8 @@ def load_tokenizer(
         if special_base is not None or eos_token is not None:
             raise ConfigError("special_base and eos_token belong to loading: pass the tokenizer's path or name instead")
         return spec
+    if not isinstance(spec, str | os.PathLike):
+        raise ConfigError(f'tokenizer {spec!r}: pass the path of a tokenizer.json, a hub name or "bytes"')
     name = os.fspath(spec)
     if name == BYTES:
         backend = _byte_backend()
