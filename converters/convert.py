@@ -29,6 +29,7 @@ from grain_molmo.store import (
     SplitWriter,
     content_key,
     load_manifest,
+    save_rejects,
 )
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,8 @@ def _convert_split(
     if len(rejects) == plan.num_rows:  # a row is part of a record or rejected, never both
         _explain_failure(spec, plan, rejects)
         writer.discard()  # so that a second try does not start with everything rejected
+        if committed is None:  # else the table of the split that stays
+            save_rejects(data_dir, spec.name, plan.split, rejects)
         return None
     manifest = writer.finish(source=source, converter=converter, rejects=rejects)
     store = MediaStore(data_dir)

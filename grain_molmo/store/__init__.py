@@ -2,7 +2,7 @@
 
 from grain_molmo.store.annotations import AnnotationSource
 from grain_molmo.store.files import canonical_name, resolve_data_dir
-from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest
+from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest, save_rejects
 from grain_molmo.store.media import MediaStore
 from grain_molmo.store.records import MediaRef, Record, Reject, content_key
 from grain_molmo.store.shards import RecordReader, ShardInfo
@@ -23,4 +23,5 @@ __all__ = [
     "list_converted",
     "load_manifest",
     "resolve_data_dir",
+    "save_rejects",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store.files import canonical_name, damaged, read_json, write_json
+from grain_molmo.store.files import canonical_name, damaged, read_json, write_json, write_text
 from grain_molmo.store.records import Reject
 from grain_molmo.store.shards import ShardInfo
 
@@ -44,6 +44,12 @@ class SplitManifest:
 def rejects_file(split: str) -> str:
     """Name of the table of rejected rows: one JSON object a line."""
     return f"rejects-{split}.jsonl"
+
+
+def save_rejects(data_dir: str | os.PathLike[str], name: str, split: str, rejects: Sequence[Reject]) -> None:
+    """Writes a split's table of rejected rows."""
+    lines = "".join(f"{reject.to_json()}\n" for reject in rejects)
+    write_text(Path(data_dir) / canonical_name(name) / rejects_file(split), lines)
 
 
 def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:

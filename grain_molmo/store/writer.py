@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store.files import canonical_name, fsync_folder, read_json, shard_file, write_json, write_text
-from grain_molmo.store.manifest import SplitManifest, count_reasons, load_manifest, rejects_file, save_manifest
+from grain_molmo.store.files import canonical_name, fsync_folder, read_json, shard_file, write_json
+from grain_molmo.store.manifest import SplitManifest, count_reasons, load_manifest, save_manifest, save_rejects
 from grain_molmo.store.media import MEDIA_FOLDER, MediaStore, build_index, commit_group, new_group_name
 from grain_molmo.store.records import MediaRef, Record, Reject, encode_media, encode_record
 from grain_molmo.store.shards import ANNOTATION_OPTIONS, MEDIA_OPTIONS, ShardInfo, write_shard
@@ -175,7 +175,7 @@ class SplitWriter:
             shards = [ShardInfo(**shard["media"]) for shard in with_media]
             index = build_index([shard["media_keys"] for shard in with_media])
             commit_group(self._media_folder, self._group, shards, index)
-        write_text(self._folder / rejects_file(self.split), "".join(f"{reject.to_json()}\n" for reject in rejects))
+        save_rejects(self.data_dir, self.name, self.split, rejects)
         manifest = SplitManifest(
             shards=tuple(ShardInfo(**shard["annotations"]) for shard in finished),
             media_group=self._group if with_media else None,

@@ -5,7 +5,7 @@ that a grid of overlapping crops tiles. All of it but the pixels follows from th
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -73,6 +73,7 @@ _WHOLE = Tiling(1, 1)
 """The grid of the global view."""
 
 
+@lru_cache(maxsize=1 << 16)
 def select_tiling(height: int, width: int, max_crops: int) -> Tiling:
     """The tiling of at most `max_crops` crops that a picture of this size is shown in (Molmo2 §3.3).
 
@@ -192,7 +193,7 @@ def _write_patches(canvas_HW3: np.ndarray, tiling: Tiling, out_CPD: np.ndarray) 
     pixels_HW3 = np.ascontiguousarray(canvas_HW3, np.uint8)
     line, pixel, _ = pixels_HW3.strides
     # A line of a patch lies side by side both in the canvas and in the patch: one item of 42 bytes, which numpy moves
-    # in half the time of 42 items.
+    # in two thirds of the time of 42 items.
     grid = (tiling.rows, tiling.cols, CROP_PATCHES, CROP_PATCHES, PATCH)
     strides = (STEP * line, STEP * pixel, PATCH * line, PATCH * pixel, line)
     out_CPD.reshape(-1).view(_PATCH_LINE).reshape(grid)[...] = np.ndarray(grid, _PATCH_LINE, pixels_HW3, 0, strides)

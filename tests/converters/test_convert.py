@@ -214,12 +214,14 @@ def test_rows_of_another_set_are_refused_before_anything_is_fetched(web: Web, tm
     assert web.requests == []
 
 
-def test_a_set_of_which_nothing_converts_leaves_nothing_behind(web: Web, tmp_path: Path, caplog):
+def test_a_set_of_which_nothing_converts_leaves_the_reasons_behind_and_nothing_else(web: Web, tmp_path: Path, caplog):
     source = write_rows(tmp_path / "rows", caption_rows([web.url("/a"), web.url("/b")]))
     summary = convert("pixmo_cap", source, tmp_path / "data")
     assert (summary.examples, summary.rejected) == ({}, {"http_404": 2})
     assert "none of 2 rows" in caplog.text
-    assert all_files(tmp_path / "data") == {}
+    (name, table), *others = all_files(tmp_path / "data").items()
+    assert (name, others) == ("pixmo_cap/rejects-train.jsonl", [])
+    assert [json.loads(line)["reason"] for line in table.splitlines()] == ["http_404"] * 2
     web.serve("/b", make_picture())
     assert convert("pixmo_cap", source, tmp_path / "data").examples == {"train": 1}
 
