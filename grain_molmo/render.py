@@ -105,14 +105,17 @@ def render_rows(
     """
     batch = _empty_batch(stage, len(rows), buffers or ImageBuffers())
     infos = [[*_place_row(batch, row, examples)] for row, examples in enumerate(rows)]
-    jobs = []
+    slots = []
     for row, (examples, placed) in enumerate(zip(rows, infos, strict=True)):
-        batch["images"][row, placed[-1].crops[1] if placed else 0 :] = 0
         for position, (example, info) in enumerate(zip(examples, placed, strict=True)):
             for slot in example.slots:
                 start = info.crops[0] + slot.first_crop
-                out_CPD = batch["images"][row, start : start + slot.tiling.n_crops]
-                jobs.append((row, position, pool.submit(render_slot, slot, out_CPD)))
+                slots.append((row, position, slot, batch["images"][row, start : start + slot.tiling.n_crops]))
+    slots.sort(key=lambda each: -each[2].tiling.n_crops)  # the longest first, so that all threads end about together
+    jobs = [(row, position, pool.submit(render_slot, slot, out_CPD)) for row, position, slot, out_CPD in slots]
+    for row, placed in enumerate(infos):
+        unused = batch["images"][row, placed[-1].crops[1] if placed else 0 :]
+        jobs.append((row, 0, pool.submit(np.copyto, unused, np.uint8(0))))
     # All of them before any is blanked: an example's other pictures may still be on their way.
     failures = [(row, position, job.result()) for row, position, job in jobs]
     for row, position, failure in failures:

@@ -3,8 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -18,13 +17,12 @@ logger = logging.getLogger(__name__)
 BLOCK = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """One visit of one example: all that its random choices may depend on, beside the run's seed."""
 
     dataset: str
     epoch: int
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (a tuple's method, which nobody calls here)
 
 
 def normalize_weights(weights: Mapping[str, float]) -> dict[str, float]:
