@@ -190,11 +190,12 @@ def _parse_count(row: Row, place: Place) -> dict[str, Any]:
         points = schema.points(row, "points")
         _require_count(count, points)
     # The bytes are not required to match (Molmo2 datasets §0.5), so what the row says of them is kept.
+    sha256 = row.get("image_sha256")
     return {
         "label": schema.text(row, "label"),
         "count": count,
         "points": points,
-        "original_sha256": row.get("image_sha256"),
+        "original_sha256": sha256 if isinstance(sha256, str) else None,
     }
 
 

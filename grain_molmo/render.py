@@ -113,14 +113,15 @@ def render_rows(
                 slots.append((row, position, slot, batch["images"][row, start : start + slot.tiling.n_crops]))
     slots.sort(key=lambda each: -each[2].tiling.n_crops)  # the longest first, so that all threads end about together
     jobs = [(row, position, pool.submit(render_slot, slot, out_CPD)) for row, position, slot, out_CPD in slots]
-    for row, placed in enumerate(infos):
-        unused = batch["images"][row, placed[-1].crops[1] if placed else 0 :]
-        jobs.append((row, 0, pool.submit(np.copyto, unused, np.uint8(0))))
+    unused = [batch["images"][row, placed[-1].crops[1] if placed else 0 :] for row, placed in enumerate(infos)]
+    cleared = [pool.submit(np.copyto, crops_CPD, np.uint8(0)) for crops_CPD in unused]
     # All of them before any is blanked: an example's other pictures may still be on their way.
     failures = [(row, position, job.result()) for row, position, job in jobs]
     for row, position, failure in failures:
         if failure is not None:
             infos[row][position] = _blank(batch, row, infos[row][position], failure)
+    for job in cleared:
+        job.result()
     return batch, infos
 
 
