@@ -4,7 +4,7 @@ from grain_molmo.store.annotations import AnnotationSource
 from grain_molmo.store.files import canonical_name, resolve_data_dir
 from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest, save_rejects
 from grain_molmo.store.media import MediaStore
-from grain_molmo.store.records import MediaRef, Record, Reject, content_key
+from grain_molmo.store.records import MediaRef, Record, Reject, VideoFacts, content_key
 from grain_molmo.store.shards import RecordReader, ShardInfo
 from grain_molmo.store.writer import SplitWriter
 
@@ -18,6 +18,7 @@ __all__ = [
     "ShardInfo",
     "SplitManifest",
     "SplitWriter",
+    "VideoFacts",
     "canonical_name",
     "content_key",
     "list_converted",

@@ -120,7 +120,9 @@ def _tfds_features() -> dict[str, Any]:
         class_name = f"{_TFDS}.features_dict.FeaturesDict"
         return {"pythonClassName": class_name, "featuresDict": {"features": features}}
 
-    media = dictionary({"sha256": text, "kind": text, "width": int64, "height": int64, "num_bytes": int64})
+    media = dictionary(
+        {"sha256": text, "kind": text, "width": int64, "height": int64, "num_bytes": int64, "video": text}
+    )
     sequence = {
         "pythonClassName": f"{_TFDS}.sequence_feature.Sequence",
         "sequence": {"feature": media, "length": "-1"},

@@ -10,15 +10,31 @@ from grain_molmo.store.example_proto import decode_example, encode_example
 
 
 @dataclass(frozen=True)
-class MediaRef:
-    """Where a picture is (by content) and all that planning needs to know of it, so that nobody opens it to plan.
+class VideoFacts:
+    """What planning needs to know of a video beyond its size.
 
     Attributes:
-        sha256: lower-case hex digest of the original bytes.
-        kind: "image".
-        width: upright width in pixels (EXIF orientation applied).
+        duration_s: from the moment the first frame is shown to the moment the last one ends, seconds.
+        num_frames: frames that the container holds.
+        fps: frames per second, on average.
+    """
+
+    duration_s: float
+    num_frames: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class MediaRef:
+    """Where media are (by content) and all that planning needs to know of them, so that nobody opens them to plan.
+
+    Attributes:
+        sha256: lower-case hex digest of the bytes.
+        kind: "image", "video", or "frames": frames of the video before it that were decoded at conversion.
+        width: upright width in pixels (EXIF orientation or rotation metadata applied).
         height: upright height in pixels.
-        num_bytes: size of the original bytes.
+        num_bytes: size of the bytes.
+        video: of a video or its frames.
     """
 
     sha256: str
@@ -26,6 +42,7 @@ class MediaRef:
     width: int
     height: int
     num_bytes: int
+    video: VideoFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class Record:
     Attributes:
         id: stable identity of the example, unique within its dataset.
         annotation: JSON-able fields of the dataset.
-        media: the pictures that it speaks of, in order.
+        media: the pictures or the video that it speaks of, in order.
     """
 
     id: str
@@ -78,6 +95,7 @@ def encode_record(record: Record) -> bytes:
             "annotation": [annotation.encode("utf-8", "surrogatepass")],
             "media/sha256": [ref.sha256.encode() for ref in record.media],
             "media/kind": [ref.kind.encode() for ref in record.media],
+            "media/video": [_encode_facts(ref.video) for ref in record.media],
         },
         int64_lists={
             "media/width": [ref.width for ref in record.media],
@@ -96,13 +114,23 @@ def decode_record(payload: bytes) -> Record:
         fields["media/width"],
         fields["media/height"],
         fields["media/num_bytes"],
+        map(_decode_facts, fields.get("media/video", [b""] * len(fields["media/kind"]))),
         strict=True,
     )
     return Record(
         id=fields["id"][0].decode("utf-8", "surrogatepass"),
         annotation=json.loads(fields["annotation"][0].decode("utf-8", "surrogatepass")),
-        media=tuple(MediaRef(sha.decode(), kind.decode(), *numbers) for sha, kind, *numbers in media),
+        media=tuple(MediaRef(sha.decode(), kind.decode(), *facts) for sha, kind, *facts in media),
     )
+
+
+def _encode_facts(facts: VideoFacts | None) -> bytes:
+    """JSON, since a duration must come back to the last bit: frame times follow from it."""
+    return b"" if facts is None else json.dumps(asdict(facts), separators=(",", ":"), allow_nan=False).encode()
+
+
+def _decode_facts(facts: bytes) -> VideoFacts | None:
+    return VideoFacts(**json.loads(facts)) if facts else None
 
 
 def encode_media(ref: MediaRef, data: bytes) -> bytes:

@@ -19,6 +19,9 @@ def as_tfds_sees_it(record: Record) -> dict:
     """The features of a record; a sequence of dicts is a dict of sequences there."""
     fields = {"sha256": str.encode, "kind": str.encode, "width": int, "height": int, "num_bytes": int}
     media = {name: [kind(getattr(ref, name)) for ref in record.media] for name, kind in fields.items()}
+    media["video"] = [
+        json.dumps(vars(ref.video), separators=(",", ":")).encode() if ref.video else b"" for ref in record.media
+    ]
     return {"id": record.id.encode(), "annotation": record.annotation, "media": media}
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from store_makers import picture, ref_of
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.store import MediaRef, Record, Reject, content_key
+from grain_molmo.store import MediaRef, Record, Reject, VideoFacts, content_key
 from grain_molmo.store.example_proto import decode_example, encode_example
 from grain_molmo.store.records import decode_media, decode_record, encode_media, encode_record
 
@@ -16,13 +16,20 @@ json_values = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(any_text, children, max_size=3),
     max_leaves=8,
 )
+facts = st.builds(
+    VideoFacts,
+    duration_s=st.floats(0, 1e6, allow_subnormal=True),
+    num_frames=st.integers(0, 2**40),
+    fps=st.floats(0, 1e6),
+)
 refs = st.builds(
     MediaRef,
     sha256=st.binary(max_size=4).map(content_key),
-    kind=st.just("image"),
+    kind=st.sampled_from(("image", "video", "frames")),
     width=st.integers(1, 2**31),
     height=st.integers(1, 2**31),
     num_bytes=st.integers(0, 2**40),
+    video=st.none() | facts,
 )
 records = st.builds(
     Record, id=any_text, annotation=st.dictionaries(any_text, json_values, max_size=4), media=st.lists(refs).map(tuple)
@@ -35,6 +42,15 @@ def test_a_record_comes_back_as_it_was_and_in_the_same_bytes(record: Record):
     payload = encode_record(record)
     assert decode_record(payload) == record
     assert encode_record(record) == payload
+
+
+def test_a_record_that_was_written_before_there_were_videos_still_reads():
+    fields = decode_example(encode_record(Record("a", {}, (ref_of(picture(0)),))))
+    fields.pop("media/video")
+    numbers = {name: values for name, values in fields.items() if values and isinstance(values[0], int)}
+    texts = {name: values for name, values in fields.items() if name not in numbers}
+    payload = encode_example(bytes_lists=texts, int64_lists=numbers)
+    assert decode_record(payload) == Record("a", {}, (ref_of(picture(0)),))
 
 
 @pytest.mark.parametrize(
