@@ -1,7 +1,7 @@
 """An example's visit to tokens and media slots: cheap, pure, and without a pixel."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,29 +10,21 @@ from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ExampleError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
+from grain_molmo.slots import FramesSlot, MediaSlot, PictureSlot, picture_size_hw
 from grain_molmo.stages import Stage
 from grain_molmo.text.assemble import TokenArrays, assemble, truncate
 from grain_molmo.text.format import format_example
+from grain_molmo.text.subtitles import subtitle_text
 from grain_molmo.text.tokenizer import Tokenizer
-from grain_molmo.vision.crops import PATCHES_PER_CROP, Tiling, layout_tokens, pooling_indices, select_tiling
+from grain_molmo.vision.crops import select_tiling
+from grain_molmo.vision.frames import FrameSampling, clip_window, sample_times
+from grain_molmo.vision.lazy import as_video
+from grain_molmo.visual_tokens import frame_tokens, picture_tokens, text_tokens
 
-POOLING_WIDTH = 4
-"""Patches averaged into one visual token of an image: windows of 2 x 2."""
+_LEAST_SHARE_OF_TEXT = 8
+"""Frames leave one token in so many to the text, unless the text needs less."""
 
-
-@dataclass(frozen=True)
-class MediaSlot:
-    """A picture of an example and the crops it will fill.
-
-    Attributes:
-        picture: LazyImage, [H, W, 3] uint8 array or PIL image; not decoded yet.
-        tiling: how it is cut.
-        first_crop: where its crops begin among the example's.
-    """
-
-    picture: Any
-    tiling: Tiling
-    first_crop: int
+Conversations = list[str] | list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -43,15 +35,12 @@ class EncodedExample:
         draw: which example of which dataset and epoch.
         id: the example's own, for people.
         arrays: its tokens.
-        token_pooling: [p, 4] int32, the patches averaged into each visual token, counted from the example's first
-            crop; -1 is none.
-        slots: its pictures in order.
+        slots: its pictures, or the frames of its video, in order.
     """
 
     draw: Draw
     id: str
     arrays: TokenArrays
-    token_pooling: np.ndarray
     slots: tuple[MediaSlot, ...]
 
     @property
@@ -62,7 +51,7 @@ class EncodedExample:
     @property
     def n_crops(self) -> int:
         """Crops it takes of a row."""
-        return sum(slot.tiling.n_crops for slot in self.slots)
+        return sum(slot.n_crops for slot in self.slots)
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,7 @@ class Encoder:
         """The encoded example.
 
         Raises:
-            ExampleError: its text or pictures cannot become tokens of this stage; `reason` says why in a word.
+            ExampleError: its text or media cannot become tokens of this stage; `reason` says why in a word.
             StoreError: its annotation cannot be read.
         """
         rng = example_rng(self.seed, draw.dataset, draw.epoch, draw.index)
@@ -96,7 +85,8 @@ class Encoder:
                 raise ExampleError("bad_example", f"get returned {type(example).__name__}, not a dict")
             if isinstance(metadata := example.get("metadata"), Mapping):
                 example_id = metadata.get("id", draw.index)
-            return self._encode(draw, str(example_id), example, rng)
+            arrays, slots = self._encode(draw.dataset, example, rng)
+            return EncodedExample(draw, str(example_id), arrays, tuple(slots))
         except ExampleError as error:
             where = f"{draw.dataset} example {draw.index} (id {example_id})"
             raise ExampleError(error.reason, f"{where}: {error.detail}") from error
@@ -104,38 +94,42 @@ class Encoder:
             error.add_note(f"while encoding {draw.dataset} example {draw.index}, epoch {draw.epoch}")
             raise
 
-    def _encode(self, draw: Draw, example_id: str, example: Mapping[str, Any], rng: Any) -> EncodedExample:
-        stage, rule = self.stage, self.stage.rule(draw.dataset)
-        pictures = _pictures(example)
-        if len(pictures) > stage.max_images:
-            raise ExampleError("too_many_images", f"{len(pictures)} pictures, the stage takes {stage.max_images}")
-        sizes_hw = [_size_hw(picture) for picture in pictures]
-        conversations = format_example(
-            example,
-            rng,
-            style_mode=stage.style_mode,
-            prompt_mode=stage.prompt_mode,
-            image_size=(sizes_hw[0][1], sizes_hw[0][0]) if sizes_hw else None,
-            point_format=stage.point_format,
-        )
-        max_crops = [self._max_crops(len(pictures), rule.p_high_res, rng) for _ in pictures]
-        tilings = [select_tiling(*size_hw, most) for size_hw, most in zip(sizes_hw, max_crops, strict=True)]
-        slots, first_crop = [], 0
-        for picture, tiling in zip(pictures, tilings, strict=True):
-            slots.append(MediaSlot(picture, tiling, first_crop))
-            first_crop += tiling.n_crops
-        if first_crop > stage.crops_per_row:
-            raise ExampleError("too_many_crops", f"{first_crop} crops, a row of the stage has {stage.crops_per_row}")
+    def _encode(
+        self, dataset: str, example: Mapping[str, Any], rng: np.random.RandomState
+    ) -> tuple[TokenArrays, Sequence[MediaSlot]]:
+        stage, rule = self.stage, self.stage.rule(dataset)
+        if example.get("video") is not None:
+            conversations, visual_tokens, slots = self._with_video(example, rng)
+        else:
+            conversations, visual_tokens, slots = self._with_pictures(example, rule.p_high_res, rng)
         arrays = assemble(
             conversations,
-            self._visual_tokens(tilings),
+            visual_tokens,
             self.tokenizer,
             weighting=stage.loss.overridden(rule.loss),
             max_length=stage.seq_len,
         )
-        return EncodedExample(
-            draw, example_id, truncate(arrays, stage.seq_len, self.tokenizer), _pooling(slots), tuple(slots)
-        )
+        return truncate(arrays, stage.seq_len, self.tokenizer), slots
+
+    def _with_pictures(
+        self, example: Mapping[str, Any], p_high_res: float, rng: np.random.RandomState
+    ) -> tuple[Conversations, np.ndarray, list[PictureSlot]]:
+        """Conversations, visual tokens and slots of an example with any number of pictures, none included."""
+        stage, pictures = self.stage, _pictures(example)
+        if len(pictures) > stage.max_images:
+            raise ExampleError("too_many_images", f"{len(pictures)} pictures, the stage takes {stage.max_images}")
+        sizes_hw = [picture_size_hw(picture) for picture in pictures]
+        image_size = (sizes_hw[0][1], sizes_hw[0][0]) if sizes_hw else None
+        conversations = self._format(example, rng, image_size=image_size)
+        slots: list[PictureSlot] = []
+        first_crop = 0
+        for picture, size_hw in zip(pictures, sizes_hw, strict=True):
+            tiling = select_tiling(*size_hw, self._max_crops(len(pictures), p_high_res, rng))
+            slots.append(PictureSlot(picture, tiling, first_crop))
+            first_crop += tiling.n_crops
+        if first_crop > stage.crops_per_row:
+            raise ExampleError("too_many_crops", f"{first_crop} crops, a row of the stage has {stage.crops_per_row}")
+        return conversations, picture_tokens([slot.tiling for slot in slots], self.tokenizer), slots
 
     def _max_crops(self, num_pictures: int, p_high_res: float, rng: np.random.RandomState) -> int:
         """How many crops a picture may be cut into (Molmo2 §3.7), the global one not counted."""
@@ -144,46 +138,79 @@ class Encoder:
         # A picture alone must fit a row.
         return min(stage.high_res_max_crops if high_res else stage.max_crops, stage.crops_per_row - 1)
 
-    def _visual_tokens(self, tilings: list[Tiling]) -> np.ndarray:
-        """[v] int32: the layout of each picture; of several, each after its number (Molmo2 §5)."""
-        base = self.tokenizer.special_base
-        blocks = []
-        for number, tiling in enumerate(tilings, start=1):
-            if len(tilings) > 1:
-                blocks.append(np.array(self.tokenizer.encode(f"Image {number}"), np.int32))
-            blocks.append(layout_tokens(tiling) + np.int32(base))
-        return np.concatenate(blocks) if blocks else np.empty(0, np.int32)
+    def _with_video(
+        self, example: Mapping[str, Any], rng: np.random.RandomState
+    ) -> tuple[Conversations, np.ndarray, list[FramesSlot]]:
+        """Conversations, visual tokens and the slot of an example with a video (Molmo2 §4).
 
+        Where a row has no room for all frames that the stage would show, as many are shown as fit, spread as they would
+        be if the stage allowed no more.
+        """
+        stage = self.stage
+        if stage.max_frames < 1:
+            raise ExampleError("video", f"stage {stage.name!r} takes pictures and text, not video")
+        if example.get("image") is not None:
+            raise ExampleError("mixed_media", "an example has pictures or a video, not both")
+        metadata = example.get("metadata") or {}
+        video = as_video(example["video"], timestamps=example.get("timestamps"), fps=metadata.get("video_fps"))
+        clip_start_s, duration_s = clip_window(
+            video.duration_s, metadata.get("clip_start_time"), metadata.get("clip_end_time")
+        )
+        sampling = FrameSampling(max_frames=stage.max_frames, max_fps=stage.max_fps)
+        sampling = sampling.overridden(metadata.get("sampler_overrides"))
+        before = rng.get_state()
 
-def _pooling(slots: list[MediaSlot]) -> np.ndarray:
-    if not slots:
-        return np.empty((0, POOLING_WIDTH), np.int32)
-    if len(slots) == 1:
-        return pooling_indices(slots[0].tiling)
-    return np.concatenate([shift_pooling(pooling_indices(slot.tiling), slot.first_crop) for slot in slots])
+        def show(max_frames: int) -> tuple[np.ndarray, Conversations, np.ndarray]:
+            rng.set_state(before)
+            times_s = sample_times(duration_s, replace(sampling, max_frames=max_frames))
+            conversations = self._format(
+                example, rng, image_size=(video.width, video.height), frame_times=times_s.tolist()
+            )
+            subtitles = text_tokens(subtitle_text(example.get("subtitle") or "", times_s.tolist()), self.tokenizer)
+            return times_s, conversations, np.concatenate([frame_tokens(times_s, self.tokenizer), subtitles])
 
+        times_s, conversations, visual_tokens = show(stage.max_frames)
+        n_wanted = len(times_s)
+        while (excess := self._excess(conversations, len(visual_tokens))) > 0:
+            n_frames = len(times_s) - max(1, excess * len(times_s) // len(visual_tokens))
+            if n_frames < 1:
+                raise ExampleError("too_long", f"a row of {stage.seq_len} tokens has no room for a frame")
+            times_s, conversations, visual_tokens = show(n_frames)
+        return conversations, visual_tokens, [FramesSlot(video, times_s, clip_start_s, n_wanted)]
 
-def shift_pooling(pooling: np.ndarray, first_crop: int) -> np.ndarray:
-    """The same windows when the crops they speak of begin at crop `first_crop`; -1 stays -1."""
-    return np.where(pooling >= 0, pooling + np.int32(first_crop * PATCHES_PER_CROP), np.int32(-1))
+    def _excess(self, conversations: Conversations, n_visual: int) -> int:
+        """Tokens by which the media, and as much text as they must leave room for, exceed a row; below 1, all fits."""
+        seq_len = self.stage.seq_len
+        most_text = seq_len // _LEAST_SHARE_OF_TEXT
+        excess = 1 + n_visual + most_text - seq_len
+        if excess <= 0:  # nearly always; the text need not be counted
+            return excess
+        branches = [conversations] if isinstance(conversations[0], str) else conversations
+        longest = max(sum(len(self.tokenizer.encode(text)) + 1 for text in branch) for branch in branches)
+        return excess - max(0, most_text - longest)
+
+    def _format(
+        self,
+        example: Mapping[str, Any],
+        rng: np.random.RandomState,
+        *,
+        image_size: tuple[int, int] | None,
+        frame_times: Sequence[float] | None = None,
+    ) -> Conversations:
+        stage = self.stage
+        return format_example(
+            example,
+            rng,
+            style_mode=stage.style_mode,
+            prompt_mode=stage.prompt_mode,
+            image_size=image_size,
+            point_format=stage.point_format,
+            frame_times=frame_times,
+        )
 
 
 def _pictures(example: Mapping[str, Any]) -> list[Any]:
-    if example.get("video") is not None:
-        raise ExampleError("video", "this stage takes pictures and text, not video")
     image = example.get("image")
     if image is None:
         return []
     return list(image) if isinstance(image, list | tuple) else [image]
-
-
-def _size_hw(picture: Any) -> tuple[int, int]:
-    """Upright height and width of a picture, pixels, without decoding it."""
-    shape = getattr(picture, "shape", None)
-    if shape is None and hasattr(picture, "size"):  # PIL: (width, height)
-        shape = (picture.size[1], picture.size[0])
-    if shape is None or len(shape) not in (2, 3) or 0 in shape[:2]:
-        of_shape = "" if shape is None else f" of shape {shape}"
-        wanted = "an array of [H, W, 3] uint8, a PIL image or a LazyImage"
-        raise ExampleError("bad_image", f"image is {type(picture).__name__}{of_shape}; it must be {wanted}")
-    return int(shape[0]), int(shape[1])

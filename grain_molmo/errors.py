@@ -13,6 +13,10 @@ class StoreError(GrainMolmoError):
     """A store on disk is missing, incomplete or damaged; the message names the file."""
 
 
+class NotConvertedError(StoreError):
+    """A dataset was not converted into the data folder."""
+
+
 class MediaError(GrainMolmoError):
     """A picture or video cannot be decoded. `reason` is a short stable word that counters group by."""
 

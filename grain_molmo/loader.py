@@ -25,14 +25,14 @@ import jax
 from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import dataset_names, open_dataset
 from grain_molmo.encode import Encoder
-from grain_molmo.errors import ConfigError
+from grain_molmo.errors import ConfigError, NotConvertedError
 from grain_molmo.packing.mixture import MixedStream, log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
+from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
 from grain_molmo.rng import stable_hash
-from grain_molmo.stages import Stage, find_stage, group_weights
+from grain_molmo.stages import Stage, group_weights
 from grain_molmo.stats import BatchInfo, LoaderStats
-from grain_molmo.store import canonical_name
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
 
@@ -61,17 +61,19 @@ def make_loader(
     """A loader of packed, mixed, deterministic batches.
 
     Args:
-        stage: "pretraining", or a `Stage`.
+        stage: "pretraining", "sft", "long_context", or a `Stage`.
         data_dir: where the datasets were converted to; default $GRAIN_MOLMO_DATA.
         tokenizer: path of a tokenizer.json, hub name, "bytes" (built in), or a `Tokenizer`.
         batch_size: rows of the global batch; default the stage's.
         seq_len: tokens a row; default the stage's.
-        max_frames: video frames; only for stages with video.
+        max_frames: frames that a video is shown in at most; default the stage's. A row gets room for at least as many
+            crops.
         seed: decides order, mixture and all random choices.
-        recipe: "molmo2" for the published mixture, lengths and batch size of that stage.
+        recipe: "molmo2" for the published mixture, lengths and batch size of that stage. Sets of it that are unknown
+            or not converted are named in a warning and in `missing_datasets`; the others share their part.
         mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
         process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
-        num_threads: pictures decoded at a time; default the machine's cores, at most 16.
+        num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -111,27 +113,39 @@ def make_loader(
 
 
 def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
-    if max_frames is not None:
+    if max_frames is not None and not stage.max_frames:
         raise ConfigError(f"max_frames={max_frames}: stage {stage.name!r} has no video")
-    wishes = {"batch_size": batch_size, "seq_len": seq_len}
+    crops_per_row = None if max_frames is None else max(stage.crops_per_row, max_frames)
+    wishes = {"batch_size": batch_size, "seq_len": seq_len, "max_frames": max_frames, "crops_per_row": crops_per_row}
     return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 
 
 def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
-    """The stage's datasets by name, and the names of a recipe's that nobody can open."""
+    """The stage's datasets by name, and the names of a group's that cannot be opened."""
     if stage.weights:
         return {name: open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
-    listed = [canonical_name(name) for group in stage.groups for name in group.datasets]
     known = set(dataset_names())
-    missing = [name for name in listed if name not in known]
-    if missing:
-        logger.warning(
-            "stage %r lists datasets that are not registered: %s; the others share their part. Register them with "
-            "grain_molmo.register_dataset to have the whole mixture.",
-            stage.name,
-            ", ".join(missing),
-        )
-    return {name: open_dataset(name, stage.split, data_dir) for name in listed if name in known}, missing
+    opened: dict[str, Dataset] = {}
+    unknown: list[str] = []
+    unconverted: list[str] = []
+    for name in dict.fromkeys(member.name for group in stage.groups for member in group.members):
+        if name not in known:
+            unknown.append(name)
+            continue
+        try:
+            opened[name] = open_dataset(name, stage.split, data_dir)
+        except NotConvertedError:
+            unconverted.append(name)
+    for names, why, cure in (
+        (unknown, "not registered", "register them with grain_molmo.register_dataset"),
+        (unconverted, "not converted", "convert them with grain-molmo convert"),
+    ):
+        if names:
+            message = "stage %r lists datasets that are %s: %s; the others share their part. To have them, %s."
+            logger.warning(message, stage.name, why, ", ".join(names), cure)
+    if not opened:
+        raise NotConvertedError(f"none of the datasets of stage {stage.name!r} was converted: {', '.join(unconverted)}")
+    return opened, unknown + unconverted
 
 
 def _check_stores(datasets: Iterable[Dataset]) -> None:

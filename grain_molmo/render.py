@@ -1,19 +1,19 @@
-"""From planned rows to a batch: tokens laid out, pictures decoded straight into their place."""
+"""From planned rows to a batch: tokens laid out, pictures and frames decoded straight into their place."""
 
 import math
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from grain_molmo.encode import POOLING_WIDTH, EncodedExample, MediaSlot, shift_pooling
+from grain_molmo.encode import EncodedExample
 from grain_molmo.errors import MediaError, StoreError
+from grain_molmo.slots import FramesSlot, MediaSlot, shift_pooling
 from grain_molmo.stages import Stage
-from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH, render_crops
+from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH
 
 Batch = dict[str, Any]
 
@@ -30,7 +30,10 @@ class ExampleInfo:
         crops: [start, stop) in the row's images.
         pooled: [start, stop) in the row's token_pooling.
         loss_weight: sum of its loss weights, as planned.
-        blanked: why a picture of it could not be shown ("truncated", ...), or None. Its loss weights are zero then.
+        frames: frames of its video that are shown.
+        frames_wanted: frames that would be shown if the row had room for their tokens.
+        frames_from: "prepared" at conversion or the "original" video; "" if it has no frames to show.
+        blanked: why its media could not be shown ("truncated", ...), or None. Its loss weights are zero then.
         detail: what exactly was wrong.
     """
 
@@ -43,6 +46,9 @@ class ExampleInfo:
     crops: tuple[int, int]
     pooled: tuple[int, int]
     loss_weight: float
+    frames: int = 0
+    frames_wanted: int = 0
+    frames_from: str = ""
     blanked: str | None = None
     detail: str = ""
 
@@ -82,7 +88,7 @@ class ImageBuffers:
 def batch_bytes(stage: Stage, rows: int) -> int:
     """Memory that a batch of so many rows takes."""
     images = stage.crops_per_row * PATCHES_PER_CROP * VALUES_PER_PATCH
-    return rows * (images + stage.seq_len * 6 * 4 + stage.pooled_per_row * POOLING_WIDTH * 4)
+    return rows * (images + stage.seq_len * 6 * 4 + stage.pooled_per_row * stage.pooling_width * 4)
 
 
 def render_rows(
@@ -90,18 +96,19 @@ def render_rows(
 ) -> tuple[Batch, list[list[ExampleInfo]]]:
     """The batch of the rows, all numpy, and what is where in it.
 
-    Pictures are decoded in the pool's threads. An example of which one cannot be decoded keeps its place and its
-    tokens, with crops of zeros and no loss weight, so that nothing else in the run moves.
+    Media are decoded in the pool's threads. An example whose media cannot be decoded keeps its place and its tokens,
+    with crops of zeros and no loss weight, so that nothing else in the run moves.
 
     Args:
         rows: the examples of each row.
         stage: gives the shapes.
-        pool: threads, one picture each.
+        pool: threads, one picture or video each.
         buffers: where to take memory for the images from, for a caller that makes batch after batch.
 
     Returns:
         `input_tokens`, `target_tokens`, `position_ids`, `segment_ids`, `subsegment_ids` [B, T] int32, `loss_weights`
-        [B, T] float32, `images` [B, C, 729, 588] uint8, `token_pooling` [B, P, 4] int32.
+        [B, T] float32, `images` [B, C, 729, 588] uint8, `token_pooling` [B, P, 4] int32, of a
+        stage with video [B, P, 9].
     """
     batch = _empty_batch(stage, len(rows), buffers or ImageBuffers())
     infos = [[*_place_row(batch, row, examples)] for row, examples in enumerate(rows)]
@@ -110,16 +117,18 @@ def render_rows(
         for position, (example, info) in enumerate(zip(examples, placed, strict=True)):
             for slot in example.slots:
                 start = info.crops[0] + slot.first_crop
-                slots.append((row, position, slot, batch["images"][row, start : start + slot.tiling.n_crops]))
-    slots.sort(key=lambda each: -each[2].tiling.n_crops)  # the longest first, so that all threads end about together
+                slots.append((row, position, slot, batch["images"][row, start : start + slot.n_crops]))
+    slots.sort(key=lambda each: -each[2].cost)  # the longest first, so that all threads end about together
     jobs = [(row, position, pool.submit(render_slot, slot, out_CPD)) for row, position, slot, out_CPD in slots]
     unused = [batch["images"][row, placed[-1].crops[1] if placed else 0 :] for row, placed in enumerate(infos)]
     cleared = [pool.submit(np.copyto, crops_CPD, np.uint8(0)) for crops_CPD in unused]
     # All of them before any is blanked: an example's other pictures may still be on their way.
-    failures = [(row, position, job.result()) for row, position, job in jobs]
-    for row, position, failure in failures:
-        if failure is not None:
-            infos[row][position] = _blank(batch, row, infos[row][position], failure)
+    outcomes = [(row, position, job.result()) for row, position, job in jobs]
+    for row, position, rendered in outcomes:
+        if rendered.failure is not None:
+            infos[row][position] = _blank(batch, row, infos[row][position], rendered.failure)
+        elif infos[row][position].frames:
+            infos[row][position] = replace(infos[row][position], frames_from=rendered.source)
     for job in cleared:
         job.result()
     return batch, infos
@@ -136,7 +145,7 @@ def _empty_batch(stage: Stage, rows: int, buffers: ImageBuffers) -> Batch:
         "segment_ids": np.zeros(shape, np.int32),
         "subsegment_ids": np.zeros(shape, np.int32),
         "images": buffers.take((rows, stage.crops_per_row, PATCHES_PER_CROP, VALUES_PER_PATCH)),
-        "token_pooling": np.full((rows, stage.pooled_per_row, POOLING_WIDTH), -1, np.int32),
+        "token_pooling": np.full((rows, stage.pooled_per_row, stage.pooling_width), -1, np.int32),
     }
 
 
@@ -144,14 +153,18 @@ def _place_row(batch: Batch, row: int, examples: Sequence[EncodedExample]):
     """Writes the tokens and pooling indices of a row's examples side by side; yields where each lies."""
     token = crop = pooled = 0
     for segment, example in enumerate(examples, start=1):
-        arrays, pooling = example.arrays, example.token_pooling
+        arrays = example.arrays
         tokens = slice(token, token + len(arrays))
         for key in ("input_tokens", "target_tokens", "loss_weights", "position_ids"):
             batch[key][row, tokens] = getattr(arrays, key)
         batch["segment_ids"][row, tokens] = segment
         if arrays.subsegment_ids is not None:
             batch["subsegment_ids"][row, tokens] = arrays.subsegment_ids
-        batch["token_pooling"][row, pooled : pooled + len(pooling)] = shift_pooling(pooling, crop)
+        first_pooled = pooled
+        for slot in example.slots:
+            windows = shift_pooling(slot.pooling(), crop)
+            batch["token_pooling"][row, pooled : pooled + len(windows), : windows.shape[1]] = windows
+            pooled += len(windows)
         info = ExampleInfo(
             dataset=example.draw.dataset,
             epoch=example.draw.epoch,
@@ -160,47 +173,30 @@ def _place_row(batch: Batch, row: int, examples: Sequence[EncodedExample]):
             segment=segment,
             tokens=(token, tokens.stop),
             crops=(crop, crop + example.n_crops),
-            pooled=(pooled, pooled + len(pooling)),
+            pooled=(first_pooled, pooled),
             loss_weight=float(arrays.loss_weights.sum()),
+            frames=sum(slot.n_crops for slot in example.slots if isinstance(slot, FramesSlot)),
+            frames_wanted=sum(slot.n_wanted for slot in example.slots if isinstance(slot, FramesSlot)),
         )
-        token, crop, pooled = tokens.stop, info.crops[1], info.pooled[1]
+        token, crop = tokens.stop, info.crops[1]
         yield info
 
 
-def render_slot(slot: MediaSlot, out_CPD: np.ndarray) -> MediaError | StoreError | None:
-    """Decodes a slot's picture and writes its crops; the error, if it cannot be shown, and zeros in its place."""
+@dataclass(frozen=True)
+class Rendered:
+    """How it went with a slot: what was read ("picture", "prepared" or "original" frames), or why it stays blank."""
+
+    source: str
+    failure: MediaError | StoreError | None = None
+
+
+def render_slot(slot: MediaSlot, out_CPD: np.ndarray) -> Rendered:
+    """Decodes a slot's picture or frames and writes its crops; zeros if it cannot be shown."""
     try:
-        render_crops(picture_pixels(slot.picture), slot.tiling, out_CPD)
+        return Rendered(slot.render(out_CPD))
     except (MediaError, StoreError) as error:
         out_CPD[...] = 0
-        return error
-    return None
-
-
-def picture_pixels(picture: Any) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of a LazyImage, a PIL image or an array (gray, RGB or RGBA, uint8).
-
-    Raises MediaError if it has no such pixels.
-    """
-    if hasattr(picture, "decode"):
-        return picture.decode()
-    if isinstance(picture, Image.Image):
-        return _pil_pixels(picture)
-    pixels = np.asarray(picture)
-    if pixels.dtype != np.uint8:
-        raise MediaError("bad_array", f"a picture is an array of uint8, not {pixels.dtype}")
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        raise MediaError("bad_array", f"a picture is an array of [H, W, 3], not {pixels.shape}")
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
-
-
-def _pil_pixels(picture: Image.Image) -> np.ndarray:
-    try:
-        return np.asarray(picture.convert("RGB"))
-    except Exception as error:  # a PIL image that was opened but not loaded can fail in as many ways as its file
-        raise MediaError("unreadable", f"{type(error).__name__}: {error}") from error
+        return Rendered("", error)
 
 
 def _blank(batch: Batch, row: int, info: ExampleInfo, failure: MediaError | StoreError) -> ExampleInfo:
@@ -208,4 +204,4 @@ def _blank(batch: Batch, row: int, info: ExampleInfo, failure: MediaError | Stor
     batch["loss_weights"][row, slice(*info.tokens)] = 0
     batch["images"][row, slice(*info.crops)] = 0
     reason = failure.reason if isinstance(failure, MediaError) else "unreadable_record"
-    return ExampleInfo(**{**vars(info), "blanked": reason, "detail": str(failure)})
+    return replace(info, blanked=reason, detail=str(failure))

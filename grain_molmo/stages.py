@@ -1,4 +1,4 @@
-"""What a training stage is made of, the presets, and the published recipes."""
+"""What a training stage is made of, and the presets."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from grain_molmo.packing.mixture import normalize_weights
 from grain_molmo.store import canonical_name
 from grain_molmo.text.format import POINT_FORMATS, PROMPT_MODES
 from grain_molmo.text.styles import STYLE_MODES
-from grain_molmo.text.weights import PRETRAINING, LossWeighting
+from grain_molmo.text.weights import CAPTION, POINT, PRETRAINING, SFT, LossWeighting
 from grain_molmo.vision.crops import PATCHES_PER_CROP
 
 Mixture = Mapping[str, float] | Sequence[Mapping[str, Any]]
@@ -36,13 +36,42 @@ class DatasetRule:
             raise ConfigError(f"p_high_res is {self.p_high_res}, it must be between 0 and 1")
 
 
+@dataclass(frozen=True)
+class Member:
+    """A dataset of a group.
+
+    Attributes:
+        name: of the dataset.
+        size: counts as its number of examples, whatever that is; below 1, as that share of it.
+        factor: multiplies the square root of the size.
+    """
+
+    name: str
+    size: float | None = None
+    factor: float = 1.0
+
+    def term(self, num_examples: int) -> float:
+        """Its part of the group, before the parts are made to sum to 1 (Molmo2 §8.1)."""
+        if self.size is None:
+            size: float = num_examples
+        else:
+            size = self.size if self.size >= 1 else self.size * num_examples
+        return math.sqrt(size) * self.factor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Datasets that share a rate, each by the square root of its size (Molmo2 §8.1)."""
+    """Datasets that share a rate, each by the square root of its size unless a `Member` says otherwise."""
 
     name: str
     rate: float
-    datasets: tuple[str, ...]
+    datasets: tuple[str | Member, ...]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The datasets, by their names in the registry."""
+        listed = (one if isinstance(one, Member) else Member(one) for one in self.datasets)
+        return tuple(replace(member, name=canonical_name(member.name)) for member in listed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +89,8 @@ class Stage:
         max_crops: crops that a picture is cut into at most, its global crop not counted.
         high_res_max_crops: the same for high-resolution visits.
         max_images: pictures an example may have.
+        max_frames: frames that a video is shown in at most; 0 for a stage without video.
+        max_fps: frames a second at most; longer videos are shown in `max_frames` evenly spaced ones.
         style_mode, prompt_mode, point_format: see `format_example`.
         loss: how much answer tokens count.
         rules: what single datasets do differently.
@@ -76,6 +107,8 @@ class Stage:
     max_crops: int = 8
     high_res_max_crops: int = 24
     max_images: int = 5
+    max_frames: int = 0
+    max_fps: float = 2.0
     style_mode: str = "style_and_length_v2"
     prompt_mode: str = "none"
     point_format: str = "markup"
@@ -92,7 +125,7 @@ class Stage:
         for name, rule in self.rules.items():
             if not isinstance(rule, DatasetRule):
                 raise ConfigError(f"stage {self.name!r}: the rule of {name!r} is {rule!r}, not a DatasetRule")
-        listed = {*self.weights, *(canonical_name(name) for group in self.groups for name in group.datasets)}
+        listed = {*self.weights, *(member.name for group in self.groups for member in group.members)}
         if strangers := self.rules.keys() - listed:
             raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
         for key in ("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"):
@@ -102,6 +135,11 @@ class Stage:
                 raise ConfigError(f"stage {self.name!r}: {key} is {getattr(self, key)}, it must be at least 1")
         if self.crops_per_row < 2:
             raise ConfigError(f"stage {self.name!r}: crops_per_row is {self.crops_per_row}; a picture takes 2 or more")
+        if not isinstance(self.max_frames, Integral) or not 0 <= self.max_frames <= self.crops_per_row:
+            room = f"a row has room for {self.crops_per_row} frames (crops_per_row)"
+            raise ConfigError(f"stage {self.name!r}: max_frames is {self.max_frames!r}; {room}, 0 is a stage without")
+        if not 0 < self.max_fps < math.inf:
+            raise ConfigError(f"stage {self.name!r}: max_fps is {self.max_fps}, it must be above 0")
         for key, allowed in (
             ("style_mode", STYLE_MODES),
             ("prompt_mode", PROMPT_MODES),
@@ -109,6 +147,11 @@ class Stage:
         ):
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"stage {self.name!r}: {key}={getattr(self, key)!r}; one of {', '.join(allowed)}")
+
+    @property
+    def pooling_width(self) -> int:
+        """Patches pooled into a visual token at most: windows of 2 x 2 of pictures, of 3 x 3 of frames."""
+        return 9 if self.max_frames else 4
 
     @property
     def pooled_per_row(self) -> int:
@@ -148,56 +191,53 @@ PRETRAINING_STAGE = Stage(
     mixture={"pixmo_cap": 60, "pixmo_points": 25, "pixmo_count": 5, "pixmo_docs": 5, "pixmo_cap_qa": 5},
 )
 
-STAGES: dict[str, Stage] = {PRETRAINING_STAGE.name: PRETRAINING_STAGE}
+POINTING_RULE = DatasetRule(loss=POINT, p_high_res=0.3)
+"""For sets of SFT that point at things in pictures: their answers are short and regular, their objects small."""
 
-_MOLMO2_PRETRAINING = replace(
-    PRETRAINING_STAGE,
-    mixture={},
-    groups=(
-        Group(name="captions", rate=0.6, datasets=("pixmo_cap_with_transcripts",)),
-        Group(
-            name="pointing",
-            rate=0.3,
-            datasets=("pixmo_points_train", "pixmo_count_train", "pixmo_points_high_freq_train", "cosyn_point"),
-        ),
-        Group(name="nlp", rate=0.1, datasets=("tulu4_max_2304",)),
-    ),
-    seq_len=2536,
+SFT_STAGE = Stage(
+    name="sft",
+    # The published shares of captions, questions, pointing and tracking, dealt to the nine sets that the stage is made
+    # of; within one kind by the square root of the sets' sizes, rounded.
+    mixture={
+        "molmo2_cap": 10,
+        "molmo2_videocapqa": 20,
+        "molmo2_videosubtitleqa": 12,
+        "molmo2_askmodelanything": 12,
+        "molmo2_videopoint": 14,
+        "molmo2_videotrack": 14,
+        "molmo2_multiimageqa": 6,
+        "molmo2_synmultiimageqa": 6,
+        "molmo2_multiimagepoint": 6,
+    },
+    seq_len=16_384,
     batch_size=128,
-    crops_per_row=16,
+    crops_per_row=128,
+    max_frames=128,
+    style_mode="demo_or_style_v2",
+    prompt_mode="uber_model_v2",
+    loss=SFT,
+    rules={
+        "molmo2_cap": DatasetRule(loss=CAPTION),
+        "molmo2_videopoint": DatasetRule(loss=POINT),
+        "molmo2_videotrack": DatasetRule(loss=POINT),
+        "molmo2_multiimagepoint": POINTING_RULE,
+    },
 )
 
-RECIPES: dict[str, dict[str, Stage]] = {"molmo2": {"pretraining": _MOLMO2_PRETRAINING}}
-"""The published mixtures with their lengths and batch sizes (Molmo2 §10, datasets §3.4), by recipe and stage."""
+LONG_CONTEXT_STAGE = replace(SFT_STAGE, name="long_context", seq_len=36_864, crops_per_row=384, max_frames=384)
 
-
-def find_stage(stage: str | Stage, recipe: str | None = None) -> Stage:
-    """The stage of that name, as the recipe has it.
-
-    Raises ConfigError for an unknown stage or recipe, or a recipe given for a stage of one's own.
-    """
-    if isinstance(stage, Stage):
-        if recipe is not None:
-            raise ConfigError(f"recipe {recipe!r} names a published stage; it cannot be applied to a Stage of your own")
-        return stage
-    if recipe is not None and recipe not in RECIPES:
-        raise ConfigError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
-    known = STAGES if recipe is None else RECIPES[recipe]
-    name = canonical_name(stage) if isinstance(stage, str) else None
-    if name not in known:
-        raise ConfigError(f"unknown stage {stage!r}; known: {', '.join(known)}, or pass a grain_molmo.Stage")
-    return known[name]
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (PRETRAINING_STAGE, SFT_STAGE, LONG_CONTEXT_STAGE)}
 
 
 def group_weights(groups: Sequence[Group], sizes: Mapping[str, int]) -> dict[str, float]:
-    """Weights of the datasets that are there: square root of the size within a group, times the group's rate.
+    """Weights of the datasets that are there: their parts of a group, times the group's rate (Molmo2 §8.1).
 
     A dataset without a size is left out, so its group's others share its part; a group without any is left out, so
     that the other groups keep their proportions.
     """
     weights: dict[str, float] = {}
     for group in groups:
-        roots = {name: math.sqrt(sizes[name]) for name in group.datasets if name in sizes}
-        for name, root in roots.items():
-            weights[name] = group.rate * root / sum(roots.values())
+        terms = {member.name: member.term(sizes[member.name]) for member in group.members if member.name in sizes}
+        for name, term in terms.items():
+            weights[name] = group.rate * term / sum(terms.values())
     return weights

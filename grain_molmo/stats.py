@@ -33,12 +33,17 @@ class BatchInfo:
     render_s: float = 0.0
 
 
+def _where(example: ExampleInfo) -> str:
+    return f"{example.dataset} example {example.index} (id {example.id})"
+
+
 @dataclass
 class _DatasetCounts:
     examples: int = 0
     tokens: int = 0
     loss_weight: float = 0.0
     crops: int = 0
+    frames: int = 0
 
 
 @dataclass
@@ -56,6 +61,8 @@ class LoaderStats:
     datasets: dict[str, _DatasetCounts] = field(default_factory=dict)
     skipped_examples: Counter[str] = field(default_factory=Counter)
     skipped_media: Counter[str] = field(default_factory=Counter)
+    frames: Counter[str] = field(default_factory=Counter)
+    shortened_videos: int = 0
 
     def add(self, info: BatchInfo, wait_s: float) -> None:
         """Counts a batch that was handed out after the consumer had waited for it."""
@@ -78,10 +85,18 @@ class LoaderStats:
         counts.examples += 1
         counts.tokens += tokens
         counts.crops += crops
+        counts.frames += example.frames
         counts.loss_weight += 0.0 if example.blanked else example.loss_weight
         if example.blanked:
-            where = f"{example.dataset} example {example.index} (id {example.id})"
-            self._count(self.skipped_media, example.blanked, f"picture left blank: {where}: {example.detail}")
+            message = f"media left blank: {_where(example)}: {example.detail}"
+            self._count(self.skipped_media, example.blanked, message)
+        elif example.frames:
+            self.frames[example.frames_from] += example.frames
+        if example.frames < example.frames_wanted:
+            if not self.shortened_videos:
+                message = "%s: a row of %d tokens has room for %d of the video's %d frames (counted in stats())"
+                logger.warning(message, _where(example), self.stage.seq_len, example.frames, example.frames_wanted)
+            self.shortened_videos += 1
 
     def _count(self, counter: Counter[str], reason: str, message: str) -> None:
         if reason not in counter:
@@ -89,7 +104,11 @@ class LoaderStats:
         counter[reason] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able summary: `token_fill` and `crop_fill` are shares of the rows' budgets, times are seconds."""
+        """JSON-able summary: `token_fill` and `crop_fill` are shares of the rows' budgets, times are seconds.
+
+        `frames` counts the video frames shown by what they were read from, "prepared" or "original";
+        `shortened_videos` the examples that show fewer frames than the stage would, for want of tokens in a row.
+        """
         rows = max(1, self.rows)
         return {
             "batches": self.batches,
@@ -102,6 +121,8 @@ class LoaderStats:
             "datasets": {name: vars(counts).copy() for name, counts in sorted(self.datasets.items())},
             "skipped_examples": dict(self.skipped_examples),
             "skipped_media": dict(self.skipped_media),
+            "frames": dict(self.frames),
+            "shortened_videos": self.shortened_videos,
             "wait_s": self.wait_s,
             "plan_s": self.plan_s,
             "render_s": self.render_s,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grain_molmo.errors import StoreError
+from grain_molmo.errors import NotConvertedError, StoreError
 from grain_molmo.store.files import canonical_name, damaged, read_json, write_json, write_text
 from grain_molmo.store.records import Reject
 from grain_molmo.store.shards import ShardInfo
@@ -58,14 +58,14 @@ def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:
 
 
 def load_manifest(data_dir: str | os.PathLike[str], name: str) -> dict[str, SplitManifest]:
-    """The splits of a converted dataset. Raises StoreError if it was not converted into this folder, or is damaged."""
+    """The splits of a converted dataset. Raises NotConvertedError if there is none, else StoreError."""
     folder = Path(data_dir) / canonical_name(name)
     path = folder / MANIFEST_FILE
     try:
         manifest = read_json(path)
     except FileNotFoundError:
         command = f"grain-molmo convert {name.replace('_', '-')} --data-dir {data_dir}"
-        raise StoreError(f"{folder} holds no converted dataset; make it with `{command}`") from None
+        raise NotConvertedError(f"{folder} holds no converted dataset; make it with `{command}`") from None
     try:
         if manifest["format"] != FORMAT:
             raise StoreError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}")

@@ -111,6 +111,14 @@ def truncate(arrays: TokenArrays, length: int, tokenizer: Tokenizer) -> TokenArr
     )
 
 
+def plain_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of text that stands among the visual tokens (subtitles). Raises ExampleError as `assemble` does."""
+    ids = _encode(text, tokenizer)
+    if special := _special_offsets(ids, tokenizer):
+        raise _spelled_out(special)
+    return ids
+
+
 def _tokenize(turns: Sequence[str], tokenizer: Tokenizer, has_media: bool) -> _Branch:
     if len(turns) < 2 or len(turns) % 2:
         raise ExampleError("no_answer", f"{len(turns)} messages: each of the user's needs an answer")

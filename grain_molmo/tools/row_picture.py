@@ -1,16 +1,14 @@
 """A picture of what the model sees in one packed row: its budgets, its examples, their crops, points and text."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from grain_molmo.render import ExampleInfo
 from grain_molmo.text.points import ParsedPoint
 from grain_molmo.text.tokenizer import Tokenizer
-from grain_molmo.tools.row_view import Branch, ExampleView, Row, RowView, Span, View, describe_row
+from grain_molmo.tools.row_view import Branch, ExampleView, Row, RowView, Span, describe_row
 from grain_molmo.tools.text_layout import (
     Colour,
     Line,
@@ -22,29 +20,35 @@ from grain_molmo.tools.text_layout import (
     share_lines,
     width_of,
 )
+from grain_molmo.tools.view_picture import (
+    CARD,
+    DETAIL,
+    GAP,
+    PROMPT,
+    RULE,
+    SMALL,
+    WHOLE,
+    branch_colour,
+    draw_film,
+    draw_view,
+)
 
 WIDTH, MARGIN = 1600, 32
 INNER = WIDTH - 2 * MARGIN
 
-BACKGROUND, CARD, INK, FAINT = (246, 247, 249), (255, 255, 255), (28, 34, 43), (150, 157, 168)
-PROMPT, TRAINED, RULE, ALARM = (92, 102, 118), (0, 122, 78), (222, 226, 232), (192, 40, 40)
+BACKGROUND, INK, FAINT = (246, 247, 249), (28, 34, 43), (150, 157, 168)
+TRAINED, ALARM = (0, 122, 78), (192, 40, 40)
 EXAMPLE_COLOURS: tuple[Colour, ...] = (
     *((66, 112, 196), (222, 132, 44), (128, 96, 180), (40, 150, 160)),
     *((196, 76, 110), (140, 120, 70), (86, 140, 66), (90, 100, 120)),
 )
-BRANCH_COLOURS: tuple[Colour, ...] = (
-    *((230, 30, 60), (0, 130, 255), (255, 150, 0), (0, 165, 95)),
-    *((190, 60, 220), (0, 175, 190), (150, 100, 40), (255, 90, 170)),
-)
 
-TITLE, HEADING, BODY, SMALL = 26, 19, 17, 14
+TITLE, HEADING, BODY = 26, 19, 17
 _LINE, _HEADING_LINE = 23, 34
-_WHOLE, _DETAIL = (168, 168), (392, 296)
-_GAP = 16
-_TEXT_LEFT = _GAP + _WHOLE[0] + _GAP + _DETAIL[0] + 2 * _GAP
-_TEXT_WIDTH = INNER - _TEXT_LEFT - _GAP
+_TEXT_LEFT = GAP + WHOLE[0] + GAP + DETAIL[0] + 2 * GAP
+_TEXT_WIDTH = INNER - _TEXT_LEFT - GAP
 _CHIP = 26
-_MOST_LINES, _MOST_EXAMPLES, _MOST_BRANCHES, _MOST_RINGS = 13, 16, 12, 3
+_MOST_LINES, _MOST_EXAMPLES, _MOST_BRANCHES = 13, 16, 12
 
 
 def row_picture(row: Row, examples: Sequence[ExampleInfo], tokenizer: Tokenizer, title: str = "") -> Image.Image:
@@ -64,12 +68,12 @@ def draw_row(view: RowView, title: str = "") -> Image.Image:
 
 def _stack(parts: Sequence[Image.Image]) -> Image.Image:
     """The parts below each other, with margins."""
-    height = 2 * MARGIN + sum(part.height for part in parts) + _GAP * (len(parts) - 1)
+    height = 2 * MARGIN + sum(part.height for part in parts) + GAP * (len(parts) - 1)
     image = Image.new("RGB", (WIDTH, height), BACKGROUND)
     top = MARGIN
     for part in parts:
         image.paste(part, (MARGIN, top))
-        top += part.height + _GAP
+        top += part.height + GAP
     return image
 
 
@@ -196,6 +200,7 @@ def draw_crop_bar(view: RowView) -> Image.Image:
     for number, example in enumerate(view.examples):
         colour = EXAMPLE_COLOURS[number % len(EXAMPLE_COLOURS)]
         whole = {int(views[0].crops_YX[0, 0]) for views in example.pictures}
+        whole |= {int(frame.view.crops_YX[0, 0]) for frame in example.frames}
         for crop in range(*example.info.crops):
             box = (edges[crop], 0, edges[crop + 1] - 3, 21)
             draw.rectangle(box, fill=colour if crop in whole else _lighter(colour, 0.45))
@@ -233,16 +238,18 @@ def _draw_card(example: ExampleView) -> Image.Image:
     colour = EXAMPLE_COLOURS[(number - 1) % len(EXAMPLE_COLOURS)]
     texts = _lay_out_texts(example, colour)
     pictures = [_draw_pictures(example, picture) for picture in range(len(example.pictures))]
+    if example.frames:
+        pictures.append(draw_film(example))
     text_height = sum(len(lines) for _, lines in texts) * _LINE + 6 * len(texts)
     pictures_height = sum(picture.height + 8 for picture in pictures)
-    image, draw = _canvas(_HEADING_LINE + 2 * _GAP + max(text_height, pictures_height), CARD)
+    image, draw = _canvas(_HEADING_LINE + 2 * GAP + max(text_height, pictures_height), CARD)
     draw.rectangle((0, 0, 5, image.height), fill=colour)
     _draw_card_heading(draw, example, colour)
-    top = _HEADING_LINE + _GAP
+    top = _HEADING_LINE + GAP
     for picture in pictures:
-        image.paste(picture, (_GAP, top))
+        image.paste(picture, (GAP, top))
         top += picture.height + 8
-    top = _HEADING_LINE + _GAP
+    top = _HEADING_LINE + GAP
     for branch, lines in texts:
         if branch is not None:
             _draw_chip(draw, (_TEXT_LEFT, top + 3), branch)
@@ -254,14 +261,15 @@ def _draw_card(example: ExampleView) -> Image.Image:
 def _draw_card_heading(draw: ImageDraw.ImageDraw, example: ExampleView, colour: Colour) -> None:
     info = example.info
     name = f"{info.segment}  {info.dataset}"
-    draw_text(draw, (_GAP, 8), name, HEADING, colour)
+    draw_text(draw, (GAP, 8), name, HEADING, colour)
     n_tokens, n_crops = info.tokens[1] - info.tokens[0], info.crops[1] - info.crops[0]
+    crops = f"{info.frames} frames" if info.frames else f"{n_crops} crops"
     branches = len(example.branches)
     facts = (
-        f"example {info.index} of epoch {info.epoch}    {n_tokens:,} tokens    {n_crops} crops    "
+        f"example {info.index} of epoch {info.epoch}    {n_tokens:,} tokens    {crops}    "
         f"{branches} {'branch' if branches == 1 else 'branches'}    loss weight {info.loss_weight:,.1f}"
     )
-    x = _GAP + width_of(name, HEADING) + 24
+    x = GAP + width_of(name, HEADING) + 24
     draw_text(draw, (x, 10), facts, BODY, PROMPT)
     if info.blanked:
         draw_text(draw, (x + width_of(facts, BODY) + 24, 10), f"left blank: {info.blanked}", BODY, ALARM)
@@ -270,11 +278,7 @@ def _draw_card_heading(draw: ImageDraw.ImageDraw, example: ExampleView, colour: 
 def _draw_chip(draw: ImageDraw.ImageDraw, xy: tuple[int, int], branch: int) -> None:
     """The mark of a branch, in the colour of its points."""
     x, y = xy
-    draw.ellipse((x, y, x + 14, y + 14), fill=_branch_colour(branch), outline=CARD)
-
-
-def _branch_colour(branch: int) -> Colour:
-    return BRANCH_COLOURS[branch % len(BRANCH_COLOURS)]
+    draw.ellipse((x, y, x + 14, y + 14), fill=branch_colour(branch), outline=CARD)
 
 
 def _lay_out_texts(example: ExampleView, colour: Colour) -> list[tuple[int | None, list[Line]]]:
@@ -282,7 +286,7 @@ def _lay_out_texts(example: ExampleView, colour: Colour) -> list[tuple[int | Non
     parts: list[tuple[int | None, tuple[Span, ...]]] = [(None, example.shared)] if example.shared else []
     parts += [(i, branch.spans) for i, branch in enumerate(example.branches[:_MOST_BRANCHES])]
     width = _TEXT_WIDTH - _CHIP
-    laid_out = [(branch, lay_out(_pieces(spans, colour), width, BODY)) for branch, spans in parts]
+    laid_out = [(branch, lay_out(_pieces(join_frames(spans), colour), width, BODY)) for branch, spans in parts]
     allowed = share_lines([len(lines) for _, lines in laid_out], _MOST_LINES)
     texts = [
         (branch, cut(lines, number, width, BODY)) for (branch, lines), number in zip(laid_out, allowed, strict=True)
@@ -291,6 +295,16 @@ def _lay_out_texts(example: ExampleView, colour: Colour) -> list[tuple[int | Non
     if left_out > 0:
         texts.append((None, lay_out([Piece(f"{left_out} more branches", PROMPT, PROMPT)], width, BODY)))
     return texts
+
+
+def join_frames(spans: Sequence[Span]) -> list[Span]:
+    """The spans with all visual tokens, and the times or numbers between them, told as one."""
+    visual = [i for i, span in enumerate(spans) if span.kind == "visual"]
+    if len(visual) < 2:
+        return list(spans)
+    first, last = visual[0], visual[-1]
+    n_tokens = sum(span.n_tokens for span in spans[first : last + 1])
+    return [*spans[:first], Span("visual", "", n_tokens), *spans[last + 1 :]]
 
 
 def _pieces(spans: Sequence[Span], colour: Colour) -> list[Piece]:
@@ -304,12 +318,12 @@ def _pieces(spans: Sequence[Span], colour: Colour) -> list[Piece]:
 def _draw_pictures(example: ExampleView, picture: int) -> Image.Image:
     """One picture of an example, whole and in detail."""
     views = example.pictures[picture]
-    points = [(point, _branch_colour(i)) for i, branch in enumerate(example.branches) for point in _on(branch, picture)]
-    drawn = [draw_view(view, points, size) for view, size in zip(views, (_WHOLE, _DETAIL), strict=False)]
+    points = [(point, branch_colour(i)) for i, branch in enumerate(example.branches) for point in _on(branch, picture)]
+    drawn = [draw_view(view, points, size) for view, size in zip(views, (WHOLE, DETAIL), strict=False)]
     height = max(view.height for view in drawn)
-    image = Image.new("RGB", (_WHOLE[0] + _GAP + _DETAIL[0], height), CARD)
+    image = Image.new("RGB", (WHOLE[0] + GAP + DETAIL[0], height), CARD)
     draw = ImageDraw.Draw(image)
-    for view, x in zip(drawn, (0, _WHOLE[0] + _GAP), strict=False):
+    for view, x in zip(drawn, (0, WHOLE[0] + GAP), strict=False):
         image.paste(view, (x, 0))
         draw.rectangle((x, 0, x + view.width - 1, view.height - 1), outline=RULE)
     return image
@@ -317,38 +331,3 @@ def _draw_pictures(example: ExampleView, picture: int) -> Image.Image:
 
 def _on(branch: Branch, picture: int) -> list[ParsedPoint]:
     return [point for point in branch.points if point.frame == picture + 1]
-
-
-def draw_view(view: View, points: Sequence[tuple[ParsedPoint, Colour]], max_size: tuple[int, int]) -> Image.Image:
-    """A view scaled into `max_size` (width, height), with its grid of visual tokens, the seams of crops, and points."""
-    height, width = view.pixels_HW3.shape[:2]
-    scale = min(max_size[0] / width, max_size[1] / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = Image.fromarray(np.ascontiguousarray(view.pixels_HW3)).resize(size, Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(image, "RGBA")
-    for labels_YX, line in ((view.tokens_YX, (255, 255, 255, 70)), (view.crops_YX, (255, 255, 255, 230))):
-        for x in _changes(labels_YX):
-            draw.line((x * size[0], 0, x * size[0], size[1]), fill=line)
-        for y in _changes(labels_YX.T):
-            draw.line((0, y * size[1], size[0], y * size[1]), fill=line)
-    _draw_points(draw, points, size)
-    return image
-
-
-def _draw_points(
-    draw: ImageDraw.ImageDraw, points: Sequence[tuple[ParsedPoint, Colour]], size: tuple[int, int]
-) -> None:
-    """Dots with a white rim; where several branches point at the same place, rings around the last one's dot."""
-    left_here = Counter((point.x, point.y) for point, _ in points)
-    smallest = 6 if size[0] > _WHOLE[0] else 4
-    for point, colour in points:
-        left_here[point.x, point.y] -= 1
-        radius = smallest + 3 * min(left_here[point.x, point.y], _MOST_RINGS)
-        x, y = point.x * size[0], point.y * size[1]
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=(255, 255, 255), width=2)
-
-
-def _changes(labels_YX: np.ndarray) -> list[float]:
-    """Where neighbouring columns differ, as shares of the width."""
-    differ = (labels_YX[:, 1:] != labels_YX[:, :-1]).any(axis=0)
-    return [(int(column) + 1) / labels_YX.shape[1] for column in np.flatnonzero(differ)]

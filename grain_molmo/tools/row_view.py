@@ -85,6 +85,14 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame of a video: its time as the tokens say it ("12.5"), and what its visual tokens show."""
+
+    time: str
+    view: View
+
+
+@dataclass(frozen=True, eq=False)
 class ExampleView:
     """An example of the row.
 
@@ -93,6 +101,7 @@ class ExampleView:
         shared: spans of the part that all branches of a message tree see; empty if there is only one conversation.
         branches: in the order of the row.
         pictures: the views of each picture, global first.
+        frames: of its video, in order.
         visual: [start, stop) of each run of visual tokens in the row.
         trained: [start, stop) of each run of tokens with loss weight in the row.
     """
@@ -101,6 +110,7 @@ class ExampleView:
     shared: tuple[Span, ...]
     branches: tuple[Branch, ...]
     pictures: tuple[tuple[View, ...], ...]
+    frames: tuple[Frame, ...]
     visual: tuple[tuple[int, int], ...]
     trained: tuple[tuple[int, int], ...]
 
@@ -134,7 +144,7 @@ def describe_row(row: Row, examples: Sequence[ExampleInfo], tokenizer: Tokenizer
 
     Args:
         row: `input_tokens`, `target_tokens`, `loss_weights`, `subsegment_ids` [T], `images` [C, 729, 588],
-            `token_pooling` [P, 4].
+            `token_pooling` [P, 4 or 9].
         examples: what lies where, from `Loader.batch_info.rows`.
         tokenizer: the one that made the tokens.
     """
@@ -156,11 +166,13 @@ def _describe_example(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> Exam
         for span in _spans(row, a, b, tokenizer, is_shared=True)
     )
     is_visual = _is_visual(row["input_tokens"][start:stop], tokenizer)
+    pictures, frames = _media(row, info, tokenizer)
     return ExampleView(
         info=info,
         shared=shared,
         branches=branches,
-        pictures=tuple(_pictures(row, info, tokenizer)),
+        pictures=pictures,
+        frames=frames,
         visual=tuple((start + a, start + b) for a, b, yes in _runs(is_visual) if yes),
         trained=tuple((start + a, start + b) for a, b, yes in _runs(row["loss_weights"][start:stop] > 0) if yes),
     )
@@ -192,38 +204,64 @@ def _is_visual(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     return np.isin(ids - tokenizer.special_base, VISUAL_OFFSETS)
 
 
-def _pictures(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> Iterator[tuple[View, ...]]:
-    """The pictures of an example, each the views that its tokens lay out."""
-    offsets = row["input_tokens"][slice(*info.tokens)] - tokenizer.special_base
-    pooled = info.pooled[0]
-    for grids_hw in picture_grids(offsets):
-        views = []
-        for rows, cols in grids_hw:
-            pooling_NW = row["token_pooling"][pooled : pooled + rows * cols]
-            views.append(pooled_view(row["images"], pooling_NW, rows, cols))
-            pooled += rows * cols
-        yield tuple(views)
+def _media(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> tuple[tuple[tuple[View, ...], ...], tuple[Frame, ...]]:
+    """The pictures of an example, each the views that its tokens lay out, and the frames of its video."""
+    ids = row["input_tokens"][slice(*info.tokens)]
+    pictures: list[list[View]] = []
+    frames: list[Frame] = []
+    pooled, text_from = info.pooled[0], 1  # the first token is BOS
+    for block in visual_blocks(ids - tokenizer.special_base):
+        n_pooled = block.rows * block.cols
+        view = pooled_view(row["images"], row["token_pooling"][pooled : pooled + n_pooled], block.rows, block.cols)
+        pooled += n_pooled
+        if block.kind == "frame":
+            frames.append(Frame(tokenizer.decode(ids[text_from : block.start]).strip(), view))
+        elif block.kind == "global":
+            pictures.append([view])
+        else:
+            pictures[-1].append(view)
+        text_from = block.stop
+    return tuple(map(tuple, pictures)), tuple(frames)
 
 
-def picture_grids(offsets: np.ndarray) -> list[list[tuple[int, int]]]:
-    """(rows, columns) of visual tokens in each view of each picture, read from the layout (Molmo2 §3.6).
+@dataclass(frozen=True)
+class Block:
+    """A run of visual tokens from its start to its end marker.
+
+    Attributes:
+        kind: "global" or "detail" of a picture, or "frame".
+        start, stop: in the sequence.
+        rows, cols: of its visual tokens.
+    """
+
+    kind: str
+    start: int
+    stop: int
+    rows: int
+    cols: int
+
+
+def visual_blocks(offsets: np.ndarray) -> list[Block]:
+    """The blocks of an example's visual tokens, read from their layout (Molmo2 §3.6, §4.4).
 
     Args:
         offsets: [n] offsets of special tokens, in the order of the sequence; other numbers are text.
     """
-    pictures: list[list[tuple[int, int]]] = []
-    patches = ends_of_rows = 0
-    for offset in offsets[(offsets >= 0) & (offsets < len(SPECIAL_TOKENS))]:
+    blocks: list[Block] = []
+    kind, start, patches, ends_of_rows = "", 0, 0, 0
+    for place in np.flatnonzero((offsets >= 0) & (offsets < len(SPECIAL_TOKENS))).tolist():
+        offset = offsets[place]
         if offset in (LOW_RES_IM_START, IM_START):
-            patches = ends_of_rows = 0
-            if offset == LOW_RES_IM_START:
-                pictures.append([])
+            # A detailed view follows its global one at once; a frame comes after its time.
+            follows = bool(blocks) and blocks[-1].kind == "global" and blocks[-1].stop == place
+            kind = "global" if offset == LOW_RES_IM_START else "detail" if follows else "frame"
+            start, patches, ends_of_rows = place, 0, 0
         elif offset == IM_END and patches:
-            rows = ends_of_rows or math.isqrt(patches)  # the global view is a square without ends of rows
-            pictures[-1].append((rows, patches // rows))
+            rows = ends_of_rows or math.isqrt(patches)  # the global view and a frame are squares without ends of rows
+            blocks.append(Block(kind, start, place + 1, rows, patches // rows))
         patches += offset == IM_PATCH
         ends_of_rows += offset == IM_COL
-    return pictures
+    return blocks
 
 
 def pooled_view(images_CPD: np.ndarray, pooling_NW: np.ndarray, rows: int, cols: int) -> View:
@@ -234,6 +272,8 @@ def pooled_view(images_CPD: np.ndarray, pooling_NW: np.ndarray, rows: int, cols:
         pooling_NW: [rows * cols, 4 or 9] patches of each token, counted from the row's first crop; -1 is none.
         rows, cols: the grid of tokens.
     """
+    if (pooling_NW[:, 4:] < 0).all():  # a picture's windows, in a batch that has room for those of frames
+        pooling_NW = pooling_NW[:, :4]
     side = math.isqrt(pooling_NW.shape[1])
 
     def by_patch(windows: np.ndarray) -> np.ndarray:

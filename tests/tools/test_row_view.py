@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from grain_molmo.special_tokens import LOW_RES_IM_START
 from grain_molmo.text.assemble import SHARED_SUBSEGMENT
-from grain_molmo.tools.row_view import describe_row, picture_grids, pooled_view
+from grain_molmo.tools.row_view import describe_row, pooled_view, visual_blocks
 from grain_molmo.vision.crops import (
     PATCHES_PER_CROP,
     VALUES_PER_PATCH,
@@ -107,7 +108,24 @@ def test_the_grids_of_several_pictures_are_read_from_their_tokens():
     text = np.array([-300, -7, 10_000])
     offsets = np.concatenate([part for tiling in tilings for part in (text, layout_tokens(tiling))])
 
-    assert picture_grids(offsets) == [[(14, 14), tiling.pooled_hw] for tiling in tilings]
+    blocks = visual_blocks(offsets)
+
+    expected = [part for tiling in tilings for part in (("global", 14, 14), ("detail", *tiling.pooled_hw))]
+    assert [(block.kind, block.rows, block.cols) for block in blocks] == expected
+    assert [block.start for block in blocks[::2]] == np.flatnonzero(offsets == LOW_RES_IM_START).tolist()
+
+
+def test_a_picture_in_a_batch_with_room_for_frames_shows_the_same():
+    picture = noise(300, 400)
+    tiling = Tiling(2, 2)
+    crops_CPD = np.zeros((tiling.n_crops, PATCHES_PER_CROP, VALUES_PER_PATCH), np.uint8)
+    render_crops(picture, tiling, crops_CPD)
+    narrow = pooling_indices(tiling)[196:]
+    wide = np.pad(narrow, [(0, 0), (0, 5)], constant_values=-1)
+
+    views = [pooled_view(crops_CPD, pooling, *tiling.pooled_hw) for pooling in (narrow, wide)]
+
+    assert np.array_equal(views[0].pixels_HW3, views[1].pixels_HW3)
 
 
 def test_each_picture_of_a_row_shows_its_own_pixels(pack, tokenizer):
