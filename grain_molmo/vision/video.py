@@ -294,8 +294,7 @@ class _NoKeyFrameError(Exception):
 def _decode_needed(source: _Source, ticks: list[int]) -> Iterator[VideoFrame]:
     """Frames in order of presentation, the wanted ones among them, as far as the container's key frames are true."""
     index, decoder, can_skip = source.index, source.decoder(), source.can_skip()
-    needed_N = index.needed_for(ticks)
-    anew_N = index.begins_anew(needed_N)
+    needed_N, anew_N = index.needed_for(ticks)
     wanted = set(ticks)
     promised = None  # the time of the key frame that decoding began at, until it has come out
     for place, packet in enumerate(itertools.islice(source.packets(), int(np.flatnonzero(needed_N)[-1]) + 1)):

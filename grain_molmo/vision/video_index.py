@@ -67,7 +67,8 @@ class PacketIndex:
         """Ticks at which the frame displayed at each time begins, int64 (Molmo2 §4.1).
 
         A time counts from the first frame's and from the clip's start; one beyond an end shows the frame there. Where
-        an edit list hides the first key frame, the first that it does not hide stands for all before it, as published.
+        an edit list hides the first key frame, the first that it does not hide stands for the frames that depend on it,
+        as published.
         """
         begin_s, end_s = self.begin_s, self.end_s
         asked_s = np.asarray(times_s, np.float64) + clip_start_s + begin_s
@@ -75,11 +76,14 @@ class PacketIndex:
         starts_s = np.array([self.seconds(ticks) for ticks in self.shown_pts_F.tolist()])
         place = np.searchsorted(starts_s, asked_s, side="right") - 1
         shown = self.shown_pts_F[np.maximum(place, 0)]
-        keys_pts = self.pts_N[self.is_key_N & ~self.is_hidden_N]
-        return np.maximum(shown, keys_pts.min()) if keys_pts.size else shown
+        shown_keys = np.flatnonzero(self.is_key_N & ~self.is_hidden_N)
+        if not shown_keys.size:
+            return shown
+        lost_pts = self.pts_N[: shown_keys[0]]
+        return np.where(np.isin(shown, lost_pts), np.maximum(shown, self.pts_N[shown_keys[0]]), shown)
 
-    def needed_for(self, wanted_pts: Sequence[int]) -> np.ndarray:
-        """[N] bool: the packets to decode so that the frames of these ticks come out.
+    def needed_for(self, wanted_pts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The packets to decode so that the frames of these ticks come out, and where decoding begins anew: [N] bool.
 
         Of each group that begins with a key frame, those up to the last wanted one. Frames that follow a key frame but
         are shown before it may refer to the group before: if one is wanted, that group is needed too, else they are
@@ -88,18 +92,16 @@ class PacketIndex:
         places = np.arange(len(self.pts_N))
         key_of_N = np.maximum.accumulate(np.where(self.is_key_N, places, 0))
         is_leading_N = self.pts_N < self.pts_N[key_of_N]
-        wanted = np.flatnonzero(np.isin(self.pts_N, wanted_pts) & ~self.is_hidden_N)
+        is_wanted_N = np.isin(self.pts_N, wanted_pts) & ~self.is_hidden_N
         needed_N = np.zeros(len(places), bool)
-        for place in wanted.tolist():
+        for place in np.flatnonzero(is_wanted_N).tolist():
             start = key_of_N[place]
             if is_leading_N[place] and start:
                 start = key_of_N[start - 1]
             needed_N[start : place + 1] = True
-        for start in np.flatnonzero(self.begins_anew(needed_N)).tolist():
-            needed_N &= ~(is_leading_N & (key_of_N == start))
-        return needed_N
-
-    def begins_anew(self, needed_N: np.ndarray) -> np.ndarray:
-        """[N] bool: the needed key frames before which packets are left out, so that the decoder must start afresh."""
-        before_N = np.concatenate([[False], needed_N[:-1]])
-        return needed_N & self.is_key_N & ~before_N
+        anew_N = needed_N & self.is_key_N & ~np.concatenate([[False], needed_N[:-1]])
+        for start in np.flatnonzero(anew_N).tolist():
+            leading_N = is_leading_N & (key_of_N == start)
+            if not (leading_N & is_wanted_N).any():
+                needed_N &= ~leading_N
+        return needed_N, anew_N
