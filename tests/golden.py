@@ -97,9 +97,7 @@ def check_videos(max_frames: int, answers: Path, media: Path) -> Iterator[Outcom
         elif data is None:
             yield Outcome(case["file"], "is missing")
         else:
-            yield _outcome(
-                case["file"], lambda case=case, data=data: _video_problems(case, data, sampling, tokenizer)
-            )
+            yield _outcome(case["file"], lambda case=case, data=data: _video_problems(case, data, sampling, tokenizer))
 
 
 CHECKS: Mapping[str, Callable[[Path, Path], Iterator[Outcome]]] = {
@@ -256,7 +254,9 @@ def _frame_problems(case: Case, data: bytes, times_s: np.ndarray) -> Iterator[st
         for place in places:
             hashes[place] = _sha256(frame_HW3)[:16]
             render_frame(frame_HW3, patches_FPD[place])
-    wrong = [place for place, (mine, known) in enumerate(zip(hashes, case["frame_sha256"], strict=True)) if mine != known]
+    wrong = [
+        place for place, (mine, known) in enumerate(zip(hashes, case["frame_sha256"], strict=True)) if mine != known
+    ]
     if wrong:
         yield f"other pixels in frames {wrong} of {len(hashes)}"
     if list(patches_FPD.shape) != case["patches_shape"]:

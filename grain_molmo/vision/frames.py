@@ -1,5 +1,6 @@
 """Which instants of a video are shown: sampling of frames and clips, without decoding (Molmo2 §4.2, §4.3)."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class FrameSampling:
         if self.mode not in MODES:
             raise ConfigError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         rates = self.candidate_fps
-        if not all(map(_is_rate, rates)) or any(low >= high for low, high in zip(rates, rates[1:], strict=False)):
+        if not all(map(_is_rate, rates)) or any(low >= high for low, high in itertools.pairwise(rates)):
             raise ConfigError(f"candidate_fps must be ascending positive numbers, not {rates!r}")
         if self.mode == "fps" and not rates:
             raise ConfigError('mode "fps" needs candidate_fps')

@@ -1,4 +1,4 @@
-"""The packets of a video by time: what is shown when, and which packets must be decoded for it; nothing is decoded here.
+"""The packets of a video by time: what is shown when, and which packets must be decoded for it. Decodes nothing.
 
 Times come from the packets, never from the container's header, which is wrong in too many files.
 """
@@ -12,6 +12,16 @@ import numpy as np
 
 _INSIDE_S = 1e-6
 """A request is moved so far inside the video: at the very end, the last frame is still shown."""
+
+
+def moments(times_s: Sequence[float] | np.ndarray, clip_start_s: float, begin_s: float, end_s: float) -> np.ndarray:
+    """Seconds on the clock of a video that lasts from `begin_s` to `end_s`, of times that count from a clip's start.
+
+    A time beyond an end is moved to that end (Molmo2 §4.1).
+    """
+    asked_s = np.asarray(times_s, np.float64) + clip_start_s + begin_s
+    asked_s = np.minimum(np.maximum(asked_s, begin_s + _INSIDE_S), end_s - _INSIDE_S)
+    return np.maximum(asked_s, begin_s)  # of a video that lasts no time at all, the end lies before the beginning
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +80,23 @@ class PacketIndex:
         an edit list hides the first key frame, the first that it does not hide stands for the frames that depend on it,
         as published.
         """
-        begin_s, end_s = self.begin_s, self.end_s
-        asked_s = np.asarray(times_s, np.float64) + clip_start_s + begin_s
-        asked_s = np.minimum(np.maximum(asked_s, begin_s + _INSIDE_S), end_s - _INSIDE_S)
+        asked_s = moments(times_s, clip_start_s, self.begin_s, self.end_s)
         starts_s = np.array([self.seconds(ticks) for ticks in self.shown_pts_F.tolist()])
-        place = np.searchsorted(starts_s, asked_s, side="right") - 1
-        shown = self.shown_pts_F[np.maximum(place, 0)]
-        shown_keys = np.flatnonzero(self.is_key_N & ~self.is_hidden_N)
-        if not shown_keys.size:
-            return shown
-        lost_pts = self.pts_N[: shown_keys[0]]
-        return np.where(np.isin(shown, lost_pts), np.maximum(shown, self.pts_N[shown_keys[0]]), shown)
+        shown = self.shown_pts_F[np.searchsorted(starts_s, asked_s, side="right") - 1]
+        first_key = self._first_shown_key
+        is_lost = np.isin(shown, self.pts_N[:first_key])
+        return np.where(is_lost, np.maximum(shown, self.pts_N[first_key]), shown)
+
+    def shown_during(self, ticks: int) -> tuple[int, int | None]:
+        """When the frame of these ticks is shown: the first tick of it, and the first after it or None for the last."""
+        place = int(np.searchsorted(self.shown_pts_F, ticks))
+        until = int(self.shown_pts_F[place + 1]) if place + 1 < len(self.shown_pts_F) else None
+        return ticks, until
+
+    @cached_property
+    def _first_shown_key(self) -> int:
+        """The place of the first key frame that is shown; 0 if there is none."""
+        return int(np.argmax(self.is_key_N & ~self.is_hidden_N))
 
     def needed_for(self, wanted_pts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """The packets to decode so that the frames of these ticks come out, and where decoding begins anew: [N] bool.

@@ -9,7 +9,7 @@ from av.filter.context import FilterContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-_CHROMA_BITS_EXACT = ("yuv420p", "yuvj420p")
+_SAME_EITHER_WAY = ("yuv420p", "yuvj420p")
 """Formats that FFmpeg turns into RGB by table if the height is even: there both of its ways agree."""
 
 
@@ -30,13 +30,14 @@ class RgbConverter:
         self._graphs: dict[tuple[int, int, str], tuple[Graph, FilterContext, FilterContext]] = {}
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
+        """The frame's pixels."""
         by_scaler = frame.width % 32 == 0 and not frame.rotation
-        if by_scaler or (frame.format.name in _CHROMA_BITS_EXACT and frame.height % 2 == 0):
+        if by_scaler or (frame.format.name in _SAME_EITHER_WAY and frame.height % 2 == 0):
             rgb = self._scaler.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
         else:
             rgb = self._by_filter(frame)
         line = rgb.planes[0].line_size
-        lines_HL = np.frombuffer(rgb.planes[0], np.uint8).reshape(rgb.height, line)
+        lines_HL = np.frombuffer(memoryview(rgb.planes[0]), np.uint8).reshape(rgb.height, line)
         return _turned(lines_HL[:, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3), _quarter_turns(frame))
 
     def _by_filter(self, frame: VideoFrame) -> VideoFrame:
