@@ -9,7 +9,7 @@ from PIL import Image
 from grain_molmo.errors import ExampleError, MediaError
 from grain_molmo.vision.crops import (
     PATCHES_PER_CROP,
-    POOLED_PER_FRAME,
+    FRAME_POOLED,
     Tiling,
     frame_pooling,
     pooling_indices,
@@ -85,7 +85,7 @@ class FramesSlot:
     @property
     def n_pooled(self) -> int:
         """Visual tokens that they pool to, 81 each."""
-        return self.n_crops * POOLED_PER_FRAME
+        return self.n_crops * FRAME_POOLED
 
     @property
     def cost(self) -> int:
