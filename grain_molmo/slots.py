@@ -8,8 +8,8 @@ from PIL import Image
 
 from grain_molmo.errors import ExampleError, MediaError
 from grain_molmo.vision.crops import (
-    PATCHES_PER_CROP,
     FRAME_POOLED,
+    PATCHES_PER_CROP,
     Tiling,
     frame_pooling,
     pooling_indices,

@@ -1,8 +1,8 @@
 """The whole way in half a minute, without network: sample rows, converted, packed into batches, and a picture.
 
-Writes generated rows of the PixMo sets, converts them with the program behind `grain-molmo convert`, loads packed
-pretraining batches from the result, and draws what the model sees in one row. All files stay in the folder; run again,
-it keeps what was converted.
+Writes generated rows of the PixMo and Molmo2 sets, converts them with the program behind `grain-molmo convert`, loads
+packed batches of pretraining and of fine-tuning with video from the result, and draws what the model sees in a row of
+each. All files stay in the folder; run again, it keeps what was converted.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from grain_molmo.errors import StoreError
 from grain_molmo.loader import make_loader
 from grain_molmo.render import Batch, ExampleInfo
 from grain_molmo.special_tokens import LOW_RES_IM_START
-from grain_molmo.stages import PRETRAINING_STAGE
+from grain_molmo.stages import PRETRAINING_STAGE, SFT_STAGE, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.readable import table
@@ -33,7 +33,10 @@ NUM_BATCHES = 8
 
 # A byte is a token to the tokenizer that needs no file, so text takes about four times as many as with a real one: only
 # longer rows hold as many examples as the stage's.
-DEMO_STAGE = replace(PRETRAINING_STAGE, name="demo", seq_len=8192, crops_per_row=32, batch_size=4)
+PICTURES_STAGE = replace(PRETRAINING_STAGE, seq_len=8192, crops_per_row=32, batch_size=4)
+VIDEO_STAGE = replace(SFT_STAGE, batch_size=2)
+DEMO_STAGES: Mapping[str, Stage] = {"packed-row.png": PICTURES_STAGE, "packed-video-row.png": VIDEO_STAGE}
+"""By the name of the picture that is drawn of one of its rows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the demo; the exit code."""
     started = time.perf_counter()
     out = Path(args.out).expanduser()
-    data_dir, picture = out / "data", out / "packed-row.png"
+    data_dir = out / "data"
 
     def say(text: str) -> None:
         if not args.json:
@@ -57,17 +60,18 @@ def run(args: argparse.Namespace) -> int:
     say(f"1. Sample rows, converted: grain-molmo convert all --sample --rows {args.rows} --data-dir {data_dir}")
     sets = convert_sample(data_dir, args.rows)
     say(_sets_text(sets))
-    say(f"\n2. Packed batches: {DEMO_STAGE.batch_size} rows of {DEMO_STAGE.seq_len:,} tokens")
-    say(f'   (not {PRETRAINING_STAGE.seq_len:,} as in pretraining: to the tokenizer "bytes" every byte is a token)')
-    loaded = load_batches(data_dir)
-    say(_loaded_text(loaded))
-    title = "One packed row of sample data, as the model sees it"
-    row_picture(loaded.row, loaded.infos, loaded.tokenizer, title).save(picture)
-    say(f"\n3. What the model sees in one row: {picture}")
+    loaded = {}
+    for number, (name, stage) in enumerate(DEMO_STAGES.items(), start=2):
+        say(f"\n{number}. Stage {stage.name}: {stage.batch_size} rows a batch of {stage.seq_len:,} tokens")
+        loaded[stage.name] = one = load_batches(data_dir, stage)
+        say(_loaded_text(one))
+        title = f"One packed row of stage {stage.name}, sample data, as the model sees it"
+        row_picture(one.row, one.infos, one.tokenizer, title).save(out / name)
+        say(f"   what the model sees in one row: {out / name}")
     seconds = time.perf_counter() - started
     say(f"\nDone in {seconds:.1f} s. Next:\n{_next_steps(data_dir)}")
     if args.json:
-        print(json.dumps({"data_dir": str(data_dir), "picture": str(picture), **_report(sets, loaded, seconds)}))
+        print(json.dumps({"data_dir": str(data_dir), **_report(out, sets, loaded, seconds)}))
     return 0
 
 
@@ -109,7 +113,7 @@ class Loaded:
     Attributes:
         weights: the mixture.
         stats: the loader's.
-        num_images: pictures that were decoded.
+        num_images: pictures that were decoded, frames not counted.
         num_threads: that decoded them.
         seconds: from asking for the first batch to having the last.
         arrays: shape and dtype of each array of a batch.
@@ -129,11 +133,11 @@ class Loaded:
     tokenizer: Tokenizer
 
 
-def load_batches(data_dir: Path, num_batches: int = NUM_BATCHES) -> Loaded:
-    """Loads batches of the demo's stage and keeps the row that shows most different sets."""
+def load_batches(data_dir: Path, stage: Stage, num_batches: int = NUM_BATCHES) -> Loaded:
+    """Loads batches of a stage and keeps the row that shows most different sets."""
     tokenizer = load_tokenizer("bytes")
     num_threads = min(16, os.cpu_count() or 1)
-    loader = make_loader(DEMO_STAGE, data_dir=data_dir, tokenizer=tokenizer, num_threads=num_threads)
+    loader = make_loader(stage, data_dir=data_dir, tokenizer=tokenizer, num_threads=num_threads)
     batch: Batch = {}
     best_row: Row = {}
     best_infos: Sequence[ExampleInfo] = ()
@@ -174,14 +178,23 @@ def _loaded_text(loaded: Loaded) -> str:
             "",
             f"   {stats['batches']} batches hold {stats['examples']} examples; {stats['token_fill']:.1%} of the tokens "
             f"and {stats['crop_fill']:.1%} of the crops are in use; {skipped} skipped",
+            *_frames_text(stats),
             f"   {rates} on {loaded.num_threads} threads (small sample pictures, a short run)",
         ]
     )
 
 
+def _frames_text(stats: Mapping[str, Any]) -> list[str]:
+    if not stats["frames"]:
+        return []
+    sources = " and ".join(f"{count:,} frames {source}" for source, count in sorted(stats["frames"].items()))
+    return [f"   videos: {sources} (prepared at conversion, or from the original file)"]
+
+
 def _rates(loaded: Loaded) -> dict[str, float]:
     counts = {"examples": loaded.stats["examples"], "images": loaded.num_images, "rows": loaded.stats["rows"]}
-    return {f"{name}_per_s": round(count / loaded.seconds, 1) for name, count in counts.items()}
+    counts["frames"] = sum(loaded.stats["frames"].values())
+    return {f"{name}_per_s": round(count / loaded.seconds, 1) for name, count in counts.items() if count}
 
 
 def _next_steps(data_dir: Path) -> str:
@@ -192,12 +205,21 @@ def _next_steps(data_dir: Path) -> str:
    how fast here  grain-molmo bench loader    (the README explains all of it)"""
 
 
-def _report(sets: Sequence[SetReport], loaded: Loaded, seconds: float) -> dict[str, Any]:
+def _report(out: Path, sets: Sequence[SetReport], loaded: Mapping[str, Loaded], seconds: float) -> dict[str, Any]:
     return {
         "datasets": {one.name: {"examples": one.examples, "rejected": one.rejected} for one in sets},
-        "mixture": dict(loaded.weights),
-        "batch": {key: {"shape": list(shape), "dtype": dtype} for key, (shape, dtype) in loaded.arrays.items()},
-        "stats": loaded.stats,
-        "throughput": {**_rates(loaded), "threads": loaded.num_threads},
+        "stages": {
+            stage.name: {
+                "picture": str(out / picture),
+                "mixture": dict(loaded[stage.name].weights),
+                "batch": {
+                    key: {"shape": list(shape), "dtype": dtype}
+                    for key, (shape, dtype) in loaded[stage.name].arrays.items()
+                },
+                "stats": loaded[stage.name].stats,
+                "throughput": {**_rates(loaded[stage.name]), "threads": loaded[stage.name].num_threads},
+            }
+            for picture, stage in DEMO_STAGES.items()
+        },
         "seconds": round(seconds, 2),
     }

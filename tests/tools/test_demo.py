@@ -21,20 +21,25 @@ def test_the_demo_reports_what_it_made(run_demo, demo_folder, capsys):
     assert run_demo("--json") == 0
 
     report = json.loads(capsys.readouterr().out)
-    stage = demo.DEMO_STAGE
-    assert report["mixture"] == pytest.approx(dict(stage.weights))
-    assert report["batch"]["images"] == {"shape": [stage.batch_size, 32, 729, 588], "dtype": "uint8"}
-    assert report["batch"]["input_tokens"]["shape"] == [stage.batch_size, stage.seq_len]
-    assert report["stats"]["rows"] == demo.NUM_BATCHES * stage.batch_size
-    assert report["stats"]["token_fill"] > 0.9
-    assert report["stats"]["skipped_examples"] == report["stats"]["skipped_media"] == {}
-    # each of the sets shows one picture an example
-    assert report["throughput"]["images_per_s"] == report["throughput"]["examples_per_s"] > 0
-    assert set(report["datasets"]) >= set(stage.weights)
     assert sum(sum(one["rejected"].values()) for one in report["datasets"].values()) > 0
-    picture = np.asarray(Image.open(report["picture"]))
-    assert picture.shape[1:] == (1600, 3)
-    assert picture.std() > 10
+    for stage in demo.DEMO_STAGES.values():
+        told = report["stages"][stage.name]
+        assert told["mixture"] == pytest.approx(dict(stage.weights))
+        assert set(report["datasets"]) >= set(stage.weights)
+        shape = [stage.batch_size, stage.crops_per_row, 729, 588]
+        assert told["batch"]["images"] == {"shape": shape, "dtype": "uint8"}
+        assert told["batch"]["input_tokens"]["shape"] == [stage.batch_size, stage.seq_len]
+        assert told["batch"]["token_pooling"]["shape"][2] == stage.pooling_width
+        assert told["stats"]["rows"] == demo.NUM_BATCHES * stage.batch_size
+        assert max(told["stats"]["token_fill"], told["stats"]["crop_fill"]) > 0.9
+        assert told["stats"]["skipped_examples"] == told["stats"]["skipped_media"] == {}
+        picture = np.asarray(Image.open(told["picture"]))
+        assert picture.shape[1:] == (1600, 3)
+        assert picture.std() > 10
+    # each of the sets of pretraining shows one picture an example
+    rates = report["stages"]["pretraining"]["throughput"]
+    assert rates["images_per_s"] == rates["examples_per_s"] > 0
+    assert report["stages"]["sft"]["throughput"]["frames_per_s"] > 0
 
 
 def test_a_second_run_keeps_what_was_converted(run_demo, demo_folder, capsys):
@@ -72,7 +77,8 @@ def test_a_folder_that_cannot_be_written_ends_the_demo_in_one_line(tmp_path, cap
 
 
 def test_rows_hold_several_examples_of_the_demo(data_dir):
-    loaded = demo.load_batches(data_dir, num_batches=2)
+    for stage in demo.DEMO_STAGES.values():
+        loaded = demo.load_batches(data_dir, stage, num_batches=2)
 
-    assert loaded.stats["examples"] >= 3 * loaded.stats["rows"]
-    assert len({info.dataset for info in loaded.infos}) >= 2
+        assert loaded.stats["examples"] >= 3 * loaded.stats["rows"]
+        assert len({info.dataset for info in loaded.infos}) >= 2
