@@ -29,6 +29,9 @@ OVERLAP = CROP - STEP
 PATCHES_PER_CROP = CROP_PATCHES**2
 VALUES_PER_PATCH = PATCH * PATCH * 3
 
+FRAME_POOLED = 81
+"""Visual tokens of a video's frame: 3 x 3 patches each."""
+
 _GLOBAL_POOLED = 196
 _PATCH_LINE = np.dtype((np.void, 3 * PATCH))
 
@@ -128,6 +131,13 @@ def pooling_indices(tiling: Tiling) -> np.ndarray:
     return _read_only(np.concatenate([pool_windows(global_PP, 2), pool_windows(detail_YX, 2)]))
 
 
+@cache
+def frame_pooling() -> np.ndarray:
+    """[81, 9] int32: the patches averaged into each visual token of a frame, whole windows; read-only (Molmo2 §4.4)."""
+    patches_PP = np.arange(PATCHES_PER_CROP, dtype=np.int32).reshape(CROP_PATCHES, CROP_PATCHES)
+    return _read_only(pool_windows(patches_PP, 3))
+
+
 def pool_windows(ids_YX: np.ndarray, size: int) -> np.ndarray:
     """[windows, size * size] int32: a grid of patch ids cut into square windows, padded with -1 to whole ones.
 
@@ -173,11 +183,8 @@ def render_crops(image_HW3: np.ndarray, tiling: Tiling, out_CPD: np.ndarray) -> 
     Raises:
         ValueError: an array has another shape or dtype.
     """
-    expected = (tiling.n_crops, PATCHES_PER_CROP, VALUES_PER_PATCH)
-    if out_CPD.shape != expected or out_CPD.dtype != np.uint8 or not out_CPD.flags.c_contiguous:
-        raise ValueError(f"out must be a contiguous uint8 array of {expected}, not {out_CPD.dtype} of {out_CPD.shape}")
-    if image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or image_HW3.dtype != np.uint8:
-        raise ValueError(f"a picture must be a uint8 array of [H, W, 3], not {image_HW3.dtype} of {image_HW3.shape}")
+    _check_out(out_CPD, (tiling.n_crops, PATCHES_PER_CROP, VALUES_PER_PATCH))
+    _check_picture(image_HW3)
     views = [(_WHOLE, out_CPD[:1])]
     if tiling != _WHOLE:
         views.append((tiling, out_CPD[1:]))
@@ -186,6 +193,32 @@ def render_crops(image_HW3: np.ndarray, tiling: Tiling, out_CPD: np.ndarray) -> 
         _write_patches(canvas_HW3, view, out)
     if tiling == _WHOLE:  # in detail it looks the same
         out_CPD[1] = out_CPD[0]
+
+
+def render_frame(image_HW3: np.ndarray, out_PD: np.ndarray) -> None:
+    """Write the patches of a video's frame, resized to one crop whole, into `out_PD` (Molmo2 §4.4).
+
+    Args:
+        image_HW3: [H, W, 3] uint8 RGB, upright.
+        out_PD: [729, 588] uint8, C-contiguous. A patch's values are ordered (y, x, channel).
+
+    Raises:
+        ValueError: an array has another shape or dtype.
+    """
+    _check_out(out_PD, (PATCHES_PER_CROP, VALUES_PER_PATCH))
+    _check_picture(image_HW3)
+    (canvas_HW3,) = resize_in_turn(image_HW3, [(CROP, CROP)])
+    _write_patches(canvas_HW3, _WHOLE, out_PD[None])
+
+
+def _check_out(out: np.ndarray, shape: tuple[int, ...]) -> None:
+    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        raise ValueError(f"out must be a contiguous uint8 array of {shape}, not {out.dtype} of {out.shape}")
+
+
+def _check_picture(image_HW3: np.ndarray) -> None:
+    if image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or image_HW3.dtype != np.uint8:
+        raise ValueError(f"a picture must be a uint8 array of [H, W, 3], not {image_HW3.dtype} of {image_HW3.shape}")
 
 
 def _write_patches(canvas_HW3: np.ndarray, tiling: Tiling, out_CPD: np.ndarray) -> None:
