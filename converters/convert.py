@@ -131,7 +131,7 @@ def _require_videos(spec: SetSpec, source: SourceSplit, options: Options) -> Non
     """Raises ConfigError if there is no way to find the set's videos: better now than at each row."""
     if spec.is_video and options.videos is None and "video_path" not in source.rows.columns:
         raise ConfigError(
-            f"{spec.name}: the rows have no videos, only their ids; where are they? --video-dir DIR (or $MOLMO_DATA_DIR)"
+            f"{spec.name}: the rows have only the ids of their videos; say where those are: --video-dir DIR"
         )
 
 
@@ -298,7 +298,9 @@ def _make_records(spec: SetSpec, prepared: _Prepared, loader: MediaLoader, with_
             except RowError as error:
                 rejects.append(prepared.reject(row, error))
         annotations = spec.combine([piece for _, piece in fitted]) if fitted else []
-        shown = [_with_frames(spec, one, media, loader) if with_frames and spec.is_video else media for one in annotations]
+        shown = [
+            _with_frames(spec, one, media, loader) if with_frames and spec.is_video else media for one in annotations
+        ]
     except RowError as error:  # of the media, which the rows share
         rest = [row for row, _ in fitted or prepared.pieces]
         return _Made([], MediaBytes(()), rejects + [prepared.reject(row, error) for row in rest], num_rows)

@@ -179,7 +179,9 @@ class ImageFetcher:
         """
         data = self.cache.read_key(key) if self.cache else None
         if data is None:
-            raise RowError("not_in_cache", f"{key}; the row names its picture by the hash of its URL: give --image-cache")
+            raise RowError(
+                "not_in_cache", f"{key}; the row names its picture by the hash of its URL: give --image-cache"
+            )
         return check_picture(data)
 
     def _download(self, url: str) -> bytes:

@@ -223,5 +223,3 @@ def _prepared(video: Medium, windows: Sequence[tuple[float, Any]]) -> bytes:
         return prepare_frames(video.read(), windows)
     except MediaError as error:
         raise RowError(error.reason, error.detail) from error
-
-

@@ -108,7 +108,7 @@ def _parse_simple(row: Row) -> Annotation:
 
 
 def flat_points(row: Row, column: str) -> list[tuple[float, list[float], str | None]]:
-    """(time in seconds, [x, y] in 0-1, object) of each point of a flat list."""
+    """(time in seconds, [x, y] in 0-1, object) of each point of a list of {x, y, timestamp}. Raises RowError."""
     found = []
     for x, y, time in schema.entries(row, column, "x", "y", "timestamp"):
         found.append(schema.numbers({column: [time, x, y]}, column))
@@ -153,6 +153,7 @@ def _fit_clip(piece: Annotation, medium: MediaRef) -> Annotation:
 
 
 def video_facts(medium: MediaRef) -> VideoFacts:
+    """What is known of a video. Raises RowError("not_a_video") for a picture."""
     if medium.video is None:
         raise RowError("not_a_video", f"media {medium.sha256} have no duration")
     return medium.video

@@ -1,9 +1,9 @@
 """What people followed in videos: Molmo2-VideoTrack.
 
 Facts of the hub: Molmo2 datasets §1C. Three kinds of rows are understood: those that training uses
-(`frame_trajectories`, in the configs track, ground and single_point_track), the raw annotations (`points` of each object
-in every frame), and the simpler ones of a local file: `query` and flat `tracks` of {x, y, timestamp, object_id} with x
-and y in 0-1.
+(`frame_trajectories`, in the configs track, ground and single_point_track), the raw annotations (`points` of each
+object in every frame), and the simpler ones of a local file: `query` and flat `tracks` of {x, y, timestamp, object_id}
+with x and y in 0-1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -165,12 +165,14 @@ def _tracked_video(row: Row, place: Place) -> Sequence[MediaSource]:
     layouts = ["{id}"]
     if isinstance(source, str) and source.strip():
         home = f"**/{source.strip()}"
-        layouts = [f"{home}/{inner}{{id}}" for inner in ("videos/*/", "videos/", "videos_all/", "", "*/", "*/*/")] + layouts
+        layouts = [
+            f"{home}/{inner}{{id}}" for inner in ("videos/*/", "videos/", "videos_all/", "", "*/", "*/*/")
+        ] + layouts
     return find_video(row, place, layouts, name=clip)
 
 
 def _sampling_rate(row: Row) -> str:
-    """The store split of a track: by the rate that it was annotated at, so that mixtures open one without reading all."""
+    """The store split of a track: by the rate of its annotation, so that mixtures open some without reading all."""
     rate = row.get("sampling_fps")
     if rate is None:
         rate = 1 if row.get("query") is None else _SIMPLE_FPS

@@ -63,7 +63,9 @@ def find_video(row: Row, place: Place, layouts: Sequence[str], *, name: str | No
         found = place.videos.find(name, layouts) if place.videos else None
     if found is None:
         where = f"under {place.videos.root}" if place.videos else "and there is no --video-dir to look in"
-        raise RowError("missing_video", f"{path or name!r} is not {where}" if place.videos else f"{path or name!r} {where}")
+        raise RowError(
+            "missing_video", f"{path or name!r} is not {where}" if place.videos else f"{path or name!r} {where}"
+        )
     return (FromVideo(found),)
 
 
@@ -173,7 +175,7 @@ def _subtitle_file(path: str, place: Place) -> list[list[Any]] | None:
     except (OSError, ValueError) as error:
         raise RowError("missing_subtitle", f"{path}: {error}") from error
     except MediaError as error:
-        raise RowError(error.reason, f"{path}: {error.detail}") from error
+        raise RowError("bad_subtitles", f"{path}: {error.detail}") from error
 
 
 def _questions_of_a_video(pieces: list[Annotation]) -> list[Annotation]:

@@ -30,8 +30,8 @@ class SplitPlan:
     Attributes:
         split: of the store.
         source: where its rows are.
-        source_split: the store's name of the source's split: `train` for a validation split that was held out of it.
-        held_out: share of the source's pictures or videos that went to a validation split of our own; 0 if none was made.
+        source_split: the store's name of the source's split; `train` where a validation split was held out of it.
+        held_out: share of the pictures or videos that went to a validation split of our own; 0 if none was made.
         shards: the units of each shard, in source order.
     """
 
@@ -80,7 +80,11 @@ def plan_splits(
         for split, unit in _units(spec, source, held_out, max_rows):
             units.setdefault(split, []).append(unit)
         for split, in_split in units.items():
-            plans.append(SplitPlan(split, source, spec.store_split(source.split), held_out, tuple(_cut(in_split, spec.rows_per_shard))))
+            plans.append(
+                SplitPlan(
+                    split, source, spec.store_split(source.split), held_out, tuple(_cut(in_split, spec.rows_per_shard))
+                )
+            )
     return plans
 
 

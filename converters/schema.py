@@ -94,7 +94,9 @@ def check_columns(
             raise ConfigError(f"{set_name}: column {column!r} is missing; the rows have: {found}")
     for group in either:
         if not any(column in rows.columns for column in group):
-            raise ConfigError(f"{set_name}: one of the columns {', '.join(group)} must be there; the rows have: {found}")
+            raise ConfigError(
+                f"{set_name}: one of the columns {', '.join(group)} must be there; the rows have: {found}"
+            )
     if rows.schema is None:
         return
     for column, kind in {**required, **optional}.items():
@@ -192,8 +194,8 @@ def entries(row: Row, column: str, *names: str) -> list[tuple[Any, ...]]:
 
 def _entries(column: str, value: Any, *names: str) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
-        lists = [value.get(name) for name in names]
-        if all(isinstance(one, list) for one in lists) and len({len(one) for one in lists}) == 1:
+        lists = [one for name in names if isinstance(one := value.get(name), list)]
+        if len(lists) == len(names) and len({len(one) for one in lists}) == 1:
             return list(zip(*lists, strict=True))
     elif isinstance(value, list) and all(isinstance(item, dict) and item.keys() >= set(names) for item in value):
         return [tuple(item[name] for name in names) for item in value]

@@ -14,8 +14,8 @@ Annotation = dict[str, Any]
 
 # Rejections that say the numbers are in another unit than the set's, by reason, with what to look for.
 UNIT_REASONS = {
-    "points_out_of_range": "Points must be percent of the picture, 0-100 (flat points with a timestamp: 0-1): are these "
-    "pixels, or the other of the two?",
+    "points_out_of_range": "Points must be percent of the picture, 0-100 (flat points with a timestamp: 0-1): "
+    "are these pixels, or the other of the two?",
     "points_outside_image": "Points must be pixels of the picture or video as it was annotated: was it resized since?",
 }
 
@@ -88,6 +88,9 @@ def column(*names: str) -> Callable[[Row], Any]:
     return lambda row: next((row[name] for name in names if row.get(name) is not None), None)
 
 
+picture_url = column("image_url")
+
+
 def _whole(pieces: list[Annotation]) -> list[Annotation]:
     return pieces
 
@@ -144,7 +147,7 @@ class SetSpec:
     optional: Mapping[str, str] = field(default_factory=dict)
     either: tuple[tuple[str, ...], ...] = ()
     placed_by: tuple[str, ...] = ("image_url",)
-    identity: Callable[[Row], Any] = column("image_url")
+    identity: Callable[[Row], Any] = picture_url
     within: Callable[[Row], str] | None = None
     grouped: bool = False
     subset: Callable[[Row], str] | None = None

@@ -38,7 +38,7 @@ examples:
     %(prog)s pixmo-points --max-rows 1000 --data-dir DATA
   rows that are here already (Parquet, Arrow or JSON, as a file or a folder such as data/train-*.parquet):
     %(prog)s pixmo-docs --source path/to/pixmo-docs --data-dir DATA
-  videos, which the hub does not host, from a folder of yours; with the frames that training asks for made ready to show:
+  videos, which the hub does not host, from a folder of yours; the frames that training asks for are made ready to show:
     %(prog)s molmo2-videopoint --video-dir VIDEOS --video-frames --data-dir DATA
   several sets from a folder that has a folder for each:
     %(prog)s pixmo-cap pixmo-count --source path/to/datasets --data-dir DATA
@@ -166,9 +166,7 @@ def _convert(spec: SetSpec, args: argparse.Namespace, data_dir: Path, *, is_only
         return convert_set(spec, sources, data_dir, fetcher, options)
 
 
-def _open(
-    spec: SetSpec, source: str, splits: Sequence[str], *, revision: str | None = None
-) -> list[SourceSplit]:
+def _open(spec: SetSpec, source: str, splits: Sequence[str], *, revision: str | None = None) -> list[SourceSplit]:
     """The source's splits; where the set has configs, also rows of it that have none, if nothing else is there."""
     configs = (None,) if source in spec.other_hubs else spec.configs
     in_order = not spec.grouped

@@ -152,7 +152,9 @@ class Molmo2MultiImagePoint(StoreDataset):
 
 
 _few_images = functools.partial(Molmo2MultiImageQa, max_images=MAX_IMAGES)
-_by_type = {f"cosyn_multidoc_{kind}": functools.partial(Molmo2SynMultiImageQa, doc_type=kind) for kind in MULTI_IMAGE_TYPES}
+_by_type = {
+    f"cosyn_multidoc_{kind}": functools.partial(Molmo2SynMultiImageQa, doc_type=kind) for kind in MULTI_IMAGE_TYPES
+}
 _explained = {f"{name}_exp": functools.partial(made, explanations=True) for name, made in _by_type.items()}
 
 MULTI_IMAGE_DATASETS: dict[str, Callable[..., Dataset]] = {
