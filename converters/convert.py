@@ -4,41 +4,39 @@ import contextlib
 import logging
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-from converters.fetch import ImageFetcher, Picture, check_picture
-from converters.pixmo import UNIT_REASONS, Drawn, Embedded, FromFile, FromUrl, PictureSource, Place, SetSpec
+from converters.fetch import ImageFetcher
+from converters.media import MediaBytes, MediaLoader, Medium, num_bytes, ordered_map
 from converters.plan import SplitPlan, Unit, plan_splits
 from converters.rows import Row
 from converters.schema import check_columns
 from converters.sources import SourceSplit
-from grain_molmo.errors import RowError, StoreError
+from converters.spec import UNIT_REASONS, MediaSource, Place, SetSpec
+from converters.videos import VideoFolder
+from grain_molmo.errors import ConfigError, RowError, StoreError
 from grain_molmo.store import (
-    MediaRef,
     MediaStore,
     Record,
     Reject,
     SplitManifest,
     SplitWriter,
-    content_key,
     load_manifest,
     save_rejects,
 )
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-# Pictures in flight: enough that one slow host does not idle the other workers, few enough to hold in memory.
-_LOOK_AHEAD = 256
+# Media in flight: enough that one slow host does not idle the other workers, few enough to hold in memory. Of pictures
+# about 256; of videos as many as fit, at least one.
+_BYTES_IN_FLIGHT = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +46,10 @@ class Options:
     Attributes:
         validation_fraction: instead of the set's own.
         max_rows: only the first rows of each source split.
-        workers: pictures fetched or read at a time.
+        workers: media fetched or read at a time.
         force: convert anew what is already there.
+        videos: where videos lie, or None if nobody said.
+        video_frames: store beside each video the frames that training can ask for, ready to show.
         excluded: URLs and SHA-256 hashes of pictures that must not occur.
         excluded_origin: where those came from, for the manifest.
     """
@@ -58,6 +58,8 @@ class Options:
     max_rows: int | None = None
     workers: int = 16
     force: bool = False
+    videos: VideoFolder | None = None
+    video_frames: bool = False
     excluded: frozenset[str] = frozenset()
     excluded_origin: Mapping[str, Any] | None = None
 
@@ -67,6 +69,7 @@ class Summary:
     """What a conversion of one set came to."""
 
     name: str
+    media: str = "pictures"
     rows: int = 0
     examples: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
@@ -88,7 +91,7 @@ class Summary:
         if self.already_there:
             lines.append(f"  already converted, kept: {', '.join(self.already_there)} (--force converts anew)")
         lines.append(
-            f"  pictures: {self.media_new:,} new, {self.media_shared:,} uses of ones already stored; "
+            f"  {self.media}: {self.media_new:,} new, {self.media_shared:,} uses of ones already stored; "
             f"{self.num_bytes / 1e6:,.1f} MB written"
         )
         for reason, count in sorted(self.rejected.items(), key=lambda item: (-item[1], item[0])):
@@ -110,9 +113,11 @@ def convert_set(
     """
     started = time.monotonic()
     for source in sources:
-        check_columns(spec.name.replace("_", "-"), source.rows, spec.required, spec.optional)
+        check_columns(spec.name.replace("_", "-"), source.rows, spec.required, spec.optional, spec.either)
+        _require_videos(spec, source, options)
     plans = plan_splits(spec, sources, validation_fraction=options.validation_fraction, max_rows=options.max_rows)
-    summary = Summary(spec.name)
+    with_frames = spec.is_video and options.video_frames
+    summary = Summary(spec.name, "videos and frames" if with_frames else "videos" if spec.is_video else "pictures")
     for plan in plans:
         summary.rows += plan.num_rows
         manifest = _convert_split(spec, plan, data_dir, fetcher, options, summary)
@@ -120,6 +125,14 @@ def convert_set(
             summary.examples[plan.split] = manifest.num_examples
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
+
+
+def _require_videos(spec: SetSpec, source: SourceSplit, options: Options) -> None:
+    """Raises ConfigError if there is no way to find the set's videos: better now than at each row."""
+    if spec.is_video and options.videos is None and "video_path" not in source.rows.columns:
+        raise ConfigError(
+            f"{spec.name}: the rows have only the ids of their videos; say where those are: --video-dir DIR"
+        )
 
 
 def _convert_split(
@@ -133,6 +146,8 @@ def _convert_split(
         "rows_per_shard": spec.rows_per_shard,
         "excluded": dict(options.excluded_origin) if options.excluded_origin else None,
     }
+    if spec.is_video:
+        converter["video_frames"] = options.video_frames
     source = dict(plan.source.origin)
     committed = _committed(data_dir, spec.name, plan.split)
     if committed and not options.force and (committed.source, committed.converter) == (source, converter):
@@ -158,12 +173,13 @@ def _convert_split(
         if committed is None:  # else the table of the split that stays
             save_rejects(data_dir, spec.name, plan.split, rejects)
         return None
+    uses = writer.media_uses()
     manifest = writer.finish(source=source, converter=converter, rejects=rejects)
     store = MediaStore(data_dir)
     new = len(store) - media_before
     media_shards = next((group.shards for group in store.groups if group.name == manifest.media_group), ())
     summary.media_new += new
-    summary.media_shared += manifest.num_examples - new
+    summary.media_shared += uses - new
     summary.num_bytes += sum(shard.num_bytes for shard in (*manifest.shards, *media_shards))
     return manifest
 
@@ -180,9 +196,11 @@ def _write_shards(
 ) -> list[Reject]:
     """Writes the shards that are not written yet; the rejects of all."""
     rejects: list[Reject] = []
+    source, loader = plan.source, MediaLoader(fetcher)
+    place = Place(source.config or spec.config_of_others, plan.source_split, source.rows.folder, options.videos)
     with (
         _Progress(f"{spec.name} {plan.split}", plan.num_rows) as progress,
-        _picture_pool(options.workers) as pool,
+        _media_pool(options.workers) as pool,
     ):
         for shard, units in enumerate(plan.shards):
             num_rows = sum(len(unit.rows) for unit in units)
@@ -190,46 +208,38 @@ def _write_shards(
                 progress.update(num_rows)
             else:
                 in_shard: list[Reject] = []
-                prepared = (_prepare(spec, plan.source, unit, options.excluded) for unit in units)
-                loaded = ordered_map(pool, lambda one: _load(one, fetcher), prepared, _LOOK_AHEAD)
-                items = _records(spec, loaded, in_shard, progress)
-                writer.write_shard(shard, items, in_shard)
+                prepared = (_prepare(spec, source, place, unit, options.excluded) for unit in units)
+                made = ordered_map(
+                    pool,
+                    lambda one: _make_records(spec, one, loader, options.video_frames),
+                    prepared,
+                    lambda one: num_bytes(one.sources, options.video_frames),
+                    _BYTES_IN_FLIGHT,
+                )
+                writer.write_shard(shard, _records(made, in_shard, progress), in_shard)
             rejects += writer.shard_rejects(shard)
             progress.shard_done(shard + 1, len(plan.shards), len(rejects))
     return rejects
 
 
 @contextlib.contextmanager
-def _picture_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that load pictures; after a failure nothing that waits is begun any more."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+def _media_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that load media; after a failure nothing that waits is begun any more."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="media")
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def ordered_map(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], look_ahead: int
-) -> Iterator[R]:
-    """Results of the function in the order of the items, at most `look_ahead` of them begun and not yet taken."""
-    pending: deque[Future[R]] = deque()
-    for item in items:
-        if len(pending) == look_ahead:
-            yield pending.popleft().result()
-        pending.append(pool.submit(function, item))
-    while pending:
-        yield pending.popleft().result()
-
-
 @dataclass(frozen=True)
 class _Prepared:
-    """A unit whose rows were read: pieces of its annotation by row, its picture still to load."""
+    """A unit whose rows were read: pieces of its annotation by row, its media still to load."""
 
     unit: Unit
     url: str
     pieces: list[tuple[int, dict[str, Any]]]
-    picture: PictureSource | None
+    sources: Sequence[MediaSource]
     rejects: list[Reject]
 
     def reject(self, row: int, error: RowError) -> Reject:
@@ -237,34 +247,33 @@ class _Prepared:
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """A unit and its picture, or why it has none."""
+class _Made:
+    """A unit's records and their media, and those of its rows that are in none."""
 
-    prepared: _Prepared
-    picture: Picture | None
-    ref: MediaRef | None
-    error: RowError | None = None
+    records: list[Record]
+    media: MediaBytes
+    rejects: list[Reject]
+    num_rows: int
 
 
-def _prepare(spec: SetSpec, source: SourceSplit, unit: Unit, excluded: frozenset[str]) -> _Prepared:
-    """Everything about a unit that can be said before its picture is there."""
-    place = Place(source.config, source.split, source.rows.folder)
+def _prepare(spec: SetSpec, source: SourceSplit, place: Place, unit: Unit, excluded: frozenset[str]) -> _Prepared:
+    """Everything about a unit that can be said before its media are there."""
     pieces: list[tuple[int, dict[str, Any]]] = []
     rejects: list[Reject] = []
-    picture: PictureSource | None = None
+    sources: Sequence[MediaSource] = ()
     url = ""
     for index in unit.rows:
         try:
             row = source.rows.row(index)
             url = _url(row) or url
             _require_allowed(row, excluded)
-            piece, row_picture = spec.parse(row, place), spec.picture(row, place)
+            piece, in_row = spec.parse(row, place), spec.media(row, place)
         except RowError as error:
             rejects.append(Reject(index, unit.id, error.reason, error.detail, url))
             continue
         pieces.append((index, piece))
-        picture = picture or row_picture
-    return _Prepared(unit, url, pieces, picture, rejects)
+        sources = sources or in_row
+    return _Prepared(unit, url, pieces, sources, rejects)
 
 
 def _url(row: Row) -> str:
@@ -277,56 +286,52 @@ def _require_allowed(row: Row, excluded: frozenset[str]) -> None:
         raise RowError("excluded_image", "the picture occurs in the set that is kept apart for evaluation")
 
 
-def _load(prepared: _Prepared, fetcher: ImageFetcher) -> _Loaded:
-    """The unit with its picture; runs in the pool."""
-    if prepared.picture is None:
-        return _Loaded(prepared, None, None)
+def _make_records(spec: SetSpec, prepared: _Prepared, loader: MediaLoader, with_frames: bool) -> _Made:
+    """The unit's records with their media; runs in the pool."""
+    rejects, num_rows = list(prepared.rejects), len(prepared.unit.rows)
+    fitted: list[tuple[int, dict[str, Any]]] = []
     try:
-        picture = load_picture(prepared.picture, fetcher)
-    except RowError as error:
-        return _Loaded(prepared, None, None, error)
-    info = picture.info
-    ref = MediaRef(content_key(picture.data), "image", info.width, info.height, len(picture.data))
-    return _Loaded(prepared, picture, ref)
-
-
-def load_picture(source: PictureSource, fetcher: ImageFetcher) -> Picture:
-    """The picture that a row speaks of. Raises RowError."""
-    match source:
-        case FromUrl(url, sha256):
-            return fetcher.fetch(url, sha256)
-        case Embedded(data):
-            return check_picture(data)
-        case FromFile(path):
+        media = loader.load(prepared.sources) if prepared.pieces else []
+        for row, piece in prepared.pieces:
             try:
-                return check_picture(path.read_bytes())
-            except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-                raise RowError("missing_image", f"{path}: {error}") from error
-        case Drawn(draw):
-            return check_picture(draw())
+                fitted.append((row, spec.fit(piece, media[0].ref)))
+            except RowError as error:
+                rejects.append(prepared.reject(row, error))
+        annotations = spec.combine([piece for _, piece in fitted]) if fitted else []
+        shown = [
+            _with_frames(spec, one, media, loader) if with_frames and spec.is_video else media for one in annotations
+        ]
+    except RowError as error:  # of the media, which the rows share
+        rest = [row for row, _ in fitted or prepared.pieces]
+        return _Made([], MediaBytes(()), rejects + [prepared.reject(row, error) for row in rest], num_rows)
+    records = [
+        Record(
+            prepared.unit.id if part == 0 else f"{prepared.unit.id}+{part}",
+            {"url": prepared.url, **annotation} if prepared.url else annotation,
+            tuple(medium.ref for medium in shown[part]),
+        )
+        for part, annotation in enumerate(annotations)
+    ]
+    return _Made(records, MediaBytes(medium for one in shown for medium in one), rejects, num_rows)
+
+
+def _with_frames(
+    spec: SetSpec, annotation: dict[str, Any], media: Sequence[Medium], loader: MediaLoader
+) -> list[Medium]:
+    video = media[0]
+    requests = spec.frame_requests(annotation, video.ref)
+    return [video, loader.frames(video, requests, annotation.get("clip"))]
 
 
 def _records(
-    spec: SetSpec, loaded: Iterable[_Loaded], rejects: list[Reject], progress: "_Progress"
+    made: Iterable[_Made], rejects: list[Reject], progress: "_Progress"
 ) -> Iterator[tuple[Record, Mapping[str, bytes]]]:
-    """Records of the units, in order, with their pictures' bytes; adds to the rejects."""
-    for one in loaded:
-        prepared = one.prepared
-        rejects += prepared.rejects
-        if one.error is not None:
-            rejects += [prepared.reject(row, one.error) for row, _ in prepared.pieces]
-        elif one.picture is not None and one.ref is not None:
-            pieces = []
-            for row, piece in prepared.pieces:
-                try:
-                    pieces.append(spec.fit(piece, one.picture.info))
-                except RowError as error:
-                    rejects.append(prepared.reject(row, error))
-            for part, annotation in enumerate(spec.combine(pieces) if pieces else []):
-                part_id = prepared.unit.id if part == 0 else f"{prepared.unit.id}+{part}"
-                named = {"url": prepared.url, **annotation} if prepared.url else annotation
-                yield Record(part_id, named, (one.ref,)), {one.ref.sha256: one.picture.data}
-        progress.update(len(prepared.unit.rows))
+    """Records of the units, in order, with the bytes of their media; adds to the rejects."""
+    for one in made:
+        rejects += one.rejects
+        for record in one.records:
+            yield record, one.media
+        progress.update(one.num_rows)
 
 
 def _unit_warnings(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject]) -> list[str]:

@@ -3,6 +3,7 @@
 import email.utils
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -83,8 +84,14 @@ class ImageCache:
 
     def read(self, url: str) -> bytes | None:
         """What lies there. It may be anything: the published downloader writes its error messages there, too."""
+        return self.read_key(self.path(url).name)
+
+    def read_key(self, key: str) -> bytes | None:
+        """What lies under the hash of a URL."""
+        if not re.fullmatch(r"[0-9a-f]{64}", key):  # never a path
+            return None
         try:
-            return self.path(url).read_bytes()
+            return (self.folder / key).read_bytes()
         except FileNotFoundError:
             return None
 
@@ -164,6 +171,18 @@ class ImageFetcher:
         if self.cache:
             self.cache.write(url, picture.data)
         return picture
+
+    def cached(self, key: str) -> Picture:
+        """The picture that the cache holds under a SHA-256 of a URL that nobody knows any more.
+
+        Raises RowError: `not_in_cache`, or what is wrong with the picture.
+        """
+        data = self.cache.read_key(key) if self.cache else None
+        if data is None:
+            raise RowError(
+                "not_in_cache", f"{key}; the row names its picture by the hash of its URL: give --image-cache"
+            )
+        return check_picture(data)
 
     def _download(self, url: str) -> bytes:
         policy = self.policy

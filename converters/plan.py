@@ -4,16 +4,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from converters.pixmo import SetSpec
 from converters.sources import SourceSplit
+from converters.spec import SetSpec
 from grain_molmo.rng import stable_hash
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows that are converted together: one row, or all rows of a picture.
+    """Rows that are converted together: one row, or all rows of a picture or video.
 
     Attributes:
         id: unique within the set.
@@ -31,12 +30,14 @@ class SplitPlan:
     Attributes:
         split: of the store.
         source: where its rows are.
-        held_out: share of the source's pictures that went to a validation split of our own; 0 if none was made.
+        source_split: the store's name of the source's split; `train` where a validation split was held out of it.
+        held_out: share of the pictures or videos that went to a validation split of our own; 0 if none was made.
         shards: the units of each shard, in source order.
     """
 
     split: str
     source: SourceSplit
+    source_split: str
     held_out: float
     shards: tuple[tuple[Unit, ...], ...]
 
@@ -71,50 +72,63 @@ def plan_splits(
         max_rows: take only the first rows of each source split.
     """
     fraction = spec.validation_fraction if validation_fraction is None else validation_fraction
-    has_own = any(source.split == "validation" for source in sources)
+    has_own = any(spec.store_split(source.split) == "validation" for source in sources)
     plans = []
     for source in sources:
-        held_out = fraction if fraction and not has_own and source.split == "train" else 0.0
+        held_out = fraction if fraction and not has_own and spec.store_split(source.split) == "train" else 0.0
         units: dict[str, list[Unit]] = {}
         for split, unit in _units(spec, source, held_out, max_rows):
             units.setdefault(split, []).append(unit)
         for split, in_split in units.items():
-            plans.append(SplitPlan(split, source, held_out, tuple(_cut(in_split, spec.rows_per_shard))))
+            plans.append(
+                SplitPlan(
+                    split, source, spec.store_split(source.split), held_out, tuple(_cut(in_split, spec.rows_per_shard))
+                )
+            )
     return plans
 
 
 def _units(spec: SetSpec, source: SourceSplit, fraction: float, max_rows: int | None) -> Iterable[tuple[str, Unit]]:
     """(store split, unit) in the order of each unit's first row."""
-    subset_column, subset_values = spec.subsets or (None, ("",))
-    columns = source.rows.select([spec.identity, *([subset_column] if subset_column else [])])
-    identities = columns[spec.identity][:max_rows]
-    subsets: Sequence[Any] = columns[subset_column] if subset_column else [None] * len(identities)
+    names = [_present(alternatives.split("|"), source.rows.columns) for alternatives in spec.placed_by]
+    columns = source.rows.select(names)
+    config = source.config or spec.config_of_others
+    source_split = spec.store_split(source.split)
 
-    rows: dict[tuple[str | None, str | None, int | None], list[int]] = {}
-    for index, (identity, subset) in enumerate(zip(identities, subsets, strict=False)):
-        if subset_column and subset not in subset_values:
-            subset = subset_values[0]  # the row is rejected when it is read; until then it needs a place
+    rows: dict[tuple[str | None, str, str, int | None], list[int]] = {}
+    for index, values in enumerate(zip(*(columns[name][:max_rows] for name in names), strict=True)):
+        row = dict(zip(names, values, strict=True))
+        identity = spec.identity(row)
         if not isinstance(identity, str):
-            identity = None
+            identity = None  # the row is rejected when it is read; until then it needs a place
+        subset = spec.subset(row) if spec.subset else ""
+        within = spec.within(row) if spec.within else ""
         alone = not spec.grouped or identity is None
-        rows.setdefault((identity, subset, index if alone else None), []).append(index)
+        rows.setdefault((identity, within, subset, index if alone else None), []).append(index)
 
     seen: Counter[str] = Counter()
-    for (identity, subset, _), indices in rows.items():
+    for (identity, within, subset, _), indices in rows.items():
         held_out = identity is not None and is_held_out(identity, fraction)
-        split = "validation" if held_out else source.split
-        qualifiers = [part for part in (source.config, subset) if part]
-        where = [source.split] if source.split != "train" else []
-        name = "/".join([*where, *qualifiers, _short_name(spec, identity, indices[0])])
+        split = "validation" if held_out else source_split
+        qualifiers = [part for part in (config, subset) if part]
+        where = [source_split] if source_split != "train" else []
+        short = _short_name(identity, indices[0])
+        name = "/".join([*where, *qualifiers, f"{short}@{within}" if within else short])
         seen[name] += 1
         unit_id = name if seen[name] == 1 else f"{name}.{seen[name]}"
         yield "_".join([split, *qualifiers]), Unit(unit_id, tuple(indices))
 
 
-def _short_name(spec: SetSpec, identity: str | None, row: int) -> str:
+def _present(names: Sequence[str], columns: Sequence[str]) -> str:
+    return next((name for name in names if name in columns), names[0])
+
+
+def _short_name(identity: str | None, row: int) -> str:
+    """The identity itself if it is a short name; of a URL and the like the beginning of its hash."""
     if not identity:
         return f"row-{row}"
-    return _digest(identity)[:16] if spec.identity == "image_url" or not identity.isprintable() else identity
+    is_name = len(identity) <= 100 and identity.isprintable() and "://" not in identity
+    return identity if is_name else _digest(identity)[:16]
 
 
 def _digest(text: str) -> str:

@@ -1,61 +1,51 @@
-"""Sample data of our own for the seven PixMo sets: hub-shaped parquet files beside a cache of the pictures.
+"""Sample data of our own for the PixMo and Molmo2 sets: hub-shaped parquet files beside pictures and videos.
 
 Everything is drawn from (seed, set, row), so the annotations are true by construction and the same call writes the same
-bytes. The folder is laid out like local copies of the hub's repositories, and the pictures lie where the published
-downloader keeps them (Molmo2 §0.1), so the converter reads the sample as it reads the real thing:
+bytes. The folder is laid out like local copies of the hub's repositories, and pictures and videos lie where the
+published pipeline keeps them (Molmo2 §0.1, §1B.2), so the converter reads the sample as it reads the real thing:
 
     OUT/pixmo-cap/data/train-00000-of-00001.parquet
     OUT/pixmo-docs/charts/validation-00000-of-00001.parquet
+    OUT/molmo2-videocapqa/data/CapQA-00000-of-00001.parquet
     OUT/image-cache/<sha256 of the URL, in hex>
+    OUT/video_datasets/youtube-cc/youtube-cc-exist/<id>/<id>.mp4
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters.sample_rows import ROW_MAKERS, SCHEMAS, PicturePool, Row
+from converters import sample_multi_rows, sample_rows, sample_video_rows
+from converters.sample_problems import BadRow, Pools, spoil
+from converters.sample_rows import PicturePool, Row
+from converters.sample_videos import VideoPool
 from grain_molmo.errors import ConfigError
-from grain_molmo.rng import stable_hash
 
-DOCS_CONFIGS = ("charts", "diagrams", "tables", "other")
-
-# Why the converter must refuse a row, in the order in which a set's bad rows take them.
-PROBLEMS: dict[str, tuple[str, ...]] = {
-    "pixmo-cap": ("empty_caption", "dead_url"),
-    "pixmo-points": ("point_out_of_range", "wrong_sha256", "dead_url"),
-    "pixmo-count": ("point_out_of_range", "dead_url"),
-    "pixmo-docs": ("not_an_image",),
-    "pixmo-cap-qa": ("dead_url",),
-    "pixmo-ask-model-anything": ("wrong_sha256", "dead_url"),
-    "pixmo-clocks": ("bad_time",),
+CONFIGS = {
+    "pixmo-docs": ("charts", "diagrams", "tables", "other"),
+    "molmo2-synmultiimageqa": sample_multi_rows.FIGURE_CONFIGS,
 }
-SAMPLE_NAMES = tuple(PROBLEMS)
-NOT_AN_IMAGE = b"<!DOCTYPE html><title>404 Not Found</title>"
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that the converter must refuse; `split` as in `SampleSet.counts`, `row` counts from 0 in its file."""
-
-    split: str
-    row: int
-    reason: str  # one of PROBLEMS
-    url: str = ""
+SCHEMAS = sample_rows.SCHEMAS | sample_multi_rows.SCHEMAS | sample_video_rows.SCHEMAS
+PIXMO_NAMES = tuple(sample_rows.SCHEMAS)
+MOLMO2_NAMES = tuple(sample_video_rows.SCHEMAS | sample_multi_rows.SCHEMAS)
+SAMPLE_NAMES = PIXMO_NAMES + MOLMO2_NAMES
 
 
 @dataclass(frozen=True)
 class SampleSet:
-    """What was written of one set. `counts` are rows by "train" (of pixmo-docs "charts/train"), bad rows included."""
+    """What was written of one set.
+
+    `counts` are rows by "train" (of pixmo-docs "charts/train"), bad rows included. Of molmo2-videopoint "train" has all
+    rows and "object/train" and the like those of one category once more.
+    """
 
     folder: Path
     image_cache: Path
+    video_dir: Path
     counts: dict[str, int]
     bad_rows: tuple[BadRow, ...]
 
@@ -72,8 +62,8 @@ def write_sample(
     if rows < 1 or not 0 <= problems <= 0.5:
         raise ConfigError(f"rows={rows} must be at least 1 and problems={problems} between 0 and 0.5")
     chosen = [_hub_name(name) for name in names]
-    pool = PicturePool(seed, Path(out) / "image-cache")
-    return {name: _write_set(Path(out) / name, name, pool, rows, problems) for name in chosen}
+    pools = Pools(PicturePool(seed, Path(out) / "image-cache"), VideoPool(seed, Path(out) / "video_datasets"))
+    return {name: _write_set(Path(out) / name, name, pools, rows, problems) for name in chosen}
 
 
 def _hub_name(name: str) -> str:
@@ -88,28 +78,68 @@ def _hub_name(name: str) -> str:
 def split_sizes(name: str, rows: int) -> dict[str, int]:
     """Return the number of rows of every split of a set whose training data have about `rows` rows."""
     quarter = max(1, rows // 4)
-    if name == "pixmo-docs":
-        parts = {"train": quarter, "validation": max(1, rows // 16)}
-        return {f"{config}/{part}": number for config in DOCS_CONFIGS for part, number in parts.items()}
-    if name == "pixmo-count":
-        return {"train": rows, "validation": quarter, "test": quarter}
-    if name == "pixmo-clocks":
-        return {"train": rows, "validation": quarter}
-    return {"train": rows}
+    if name in CONFIGS:
+        shares = {"pixmo-docs": (4, 16), "molmo2-synmultiimageqa": (8, 32)}
+        train, validation = (max(1, rows // share) for share in shares[name])
+        parts = {"train": train, "validation": validation}
+        return {f"{config}/{part}": number for config in CONFIGS[name] for part, number in parts.items()}
+    match name:
+        case "pixmo-count":
+            return {"train": rows, "validation": quarter, "test": quarter}
+        case "pixmo-clocks" | "molmo2-multiimageqa":
+            return {"train": rows, "validation": quarter}
+        case "molmo2-cap":
+            return {"train": rows, "val": quarter}
+        case "molmo2-videocapqa":
+            return {"CapQA": rows, "LongCapQA": max(1, rows // 8)}
+        case "molmo2-videosubtitleqa":
+            return {"SubtitleQA": rows}
+        case "molmo2-askmodelanything":
+            return {"HumanQA": rows}
+        case "molmo2-videotrack":
+            return {f"{task}/train": max(1, rows // 3) for task in sample_video_rows.TRACK_TASKS}
+        case _:
+            return {"train": rows}
 
 
-def _write_set(folder: Path, name: str, pool: PicturePool, rows: int, problems: float) -> SampleSet:
-    counts = split_sizes(name, rows)
+def _write_set(folder: Path, name: str, pools: Pools, rows: int, problems: float) -> SampleSet:
+    tables: dict[str, list[Row]] = {}
     bad_rows: list[BadRow] = []
-    for position, (split, number) in enumerate(counts.items()):
-        table = ROW_MAKERS[name](pool, split, number)
-        if position == 0:  # the training data; of pixmo-docs, those of the charts
-            bad_rows = _spoil(table, name, split, pool, math.ceil(rows * problems))
+    for split, number in split_sizes(name, rows).items():
+        tables[split] = _make_rows(name, pools, split, number)
+        if len(tables) == 1:  # the training data; of a set with configs, those of the first
+            bad_rows = spoil(tables[split], name, split, pools, math.ceil(rows * problems))
+    if name == "molmo2-videopoint":
+        bad_rows += _split_by_category(tables, bad_rows)
+    for split, table in tables.items():
         path = folder / _parquet_path(split)
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(table, schema=SCHEMAS[name]), path)
-    (folder / "README.md").write_text(_dataset_card(name, list(counts)))
-    return SampleSet(folder, pool.folder, counts, tuple(bad_rows))
+        pq.write_table(pa.Table.from_pylist(table, schema=schema(name, split)), path)
+    (folder / "README.md").write_text(_dataset_card(name, list(tables)))
+    counts = {split: len(table) for split, table in tables.items()}
+    return SampleSet(folder, pools.pictures.folder, pools.videos.folder, counts, tuple(bad_rows))
+
+
+def _make_rows(name: str, pools: Pools, split: str, number: int) -> list[Row]:
+    if name in sample_video_rows.ROW_MAKERS:
+        return sample_video_rows.ROW_MAKERS[name](pools.videos, split, number)
+    return (sample_rows.ROW_MAKERS | sample_multi_rows.ROW_MAKERS)[name](pools.pictures, split, number)
+
+
+def schema(name: str, split: str) -> pa.Schema:
+    """Return the columns of a split."""
+    return sample_video_rows.LONG_QA_SCHEMA if split == "LongCapQA" else SCHEMAS[name]
+
+
+def _split_by_category(tables: dict[str, list[Row]], bad_rows: list[BadRow]) -> list[BadRow]:
+    """Add a table of each category, as the hub's configs have them, and return the bad rows in those."""
+    found = []
+    for category in sample_video_rows.POINT_CONFIGS:
+        places = [i for i, row in enumerate(tables["train"]) if row["category"] == category]
+        if places:
+            tables[f"{category}/train"] = [tables["train"][i] for i in places]
+        found += [replace(b, split=f"{category}/train", row=places.index(b.row)) for b in bad_rows if b.row in places]
+    return found
 
 
 def _parquet_path(split: str, pattern: str = "-00000-of-00001.parquet") -> str:
@@ -127,50 +157,3 @@ def _dataset_card(name: str, splits: list[str]) -> str:
                 lines += [f"  - split: {split.rpartition('/')[2]}", f"    path: {_parquet_path(split, '-*')}"]
     lines += ["---", f"Generated sample data with the columns of allenai/{name}; no row of it comes from there.", ""]
     return "\n".join(lines)
-
-
-# ---- rows to refuse ----
-
-
-def _spoil(table: list[Row], name: str, split: str, pool: PicturePool, number: int) -> list[BadRow]:
-    """Spoil `number` rows of a table (at most half of it) in place and return which, in the table's order."""
-    rng = np.random.default_rng(stable_hash("problems", pool.seed, name, split, len(table)))
-    reasons = PROBLEMS[name]
-    free = [int(i) for i in rng.permutation(len(table))]
-    bad_rows = []
-    for i in range(min(number, len(table) // 2)):
-        reason = reasons[i % len(reasons)]
-        suited = (row for row in free if reason != "point_out_of_range" or table[row]["count"] > 0)
-        row = next(suited, None)
-        if row is None:  # a short table may hold nothing but labels of absent objects
-            continue
-        free.remove(row)
-        table[row] |= _problem(table[row], reason, f"{name}-{row:06d}", pool)
-        bad_rows.append(BadRow(split, row, reason, table[row].get("image_url", "")))
-    return sorted(bad_rows, key=lambda bad: bad.row)
-
-
-def _problem(row: Row, reason: str, unique: str, pool: PicturePool) -> dict[str, Any]:
-    """The columns to change. A bad URL is the row's own, so that rows that share its picture stay good."""
-    if reason == "dead_url":
-        return {"image_url": pool.url(f"gone/{unique}.jpg")}
-    if reason == "wrong_sha256":
-        url = pool.url(f"changed/{unique}.jpg")
-        pool.store(url, pool.cached(row["image_url"]))
-        return {"image_url": url, "image_sha256": hashlib.sha256(b"the picture before it was changed").hexdigest()}
-    if reason == "empty_caption":
-        return {"caption": " "}
-    if reason == "point_out_of_range":
-        return {"points": _one_outside(row["points"])}
-    if reason == "not_an_image":
-        return {"image": {"bytes": NOT_AN_IMAGE, "path": row["image"]["path"]}}
-    if reason == "bad_time":
-        return {"minute_visible": (row["minute_visible"] + 30) % 60}
-    raise ValueError(reason)
-
-
-def _one_outside(points: Any) -> Any:
-    """Move the first point beyond the right border: pixmo-count has columns of pixels, pixmo-points percents."""
-    if isinstance(points, dict):
-        return {"x": [9999.0, *points["x"][1:]], "y": points["y"]}
-    return [{"x": 131.5, "y": points[0]["y"]}, *points[1:]]

@@ -6,6 +6,7 @@ that a web crawl holds. All three are pure functions of (seed, folder, index).
 
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -135,7 +136,7 @@ def make_scene(seed: int, folder: str, index: int) -> Scene:
     pattern = str(rng.choice(PATTERNS))
     width, height = _draw_size(rng, smallest=520 if folder == "crowds" else 200)
     numbers = _group_sizes(rng, folder, index)
-    labels = _draw_labels(rng, len(numbers), background, GRAYS if gray else COLORS)
+    labels = draw_labels(rng, len(numbers), background, GRAYS if gray else COLORS)
     kinds_colors = [label for label, number in zip(labels, numbers, strict=False) for _ in range(number)]
     # Few shapes may vary much in size; a crowd is evenly spread over a finer grid.
     spots = _draw_spots(rng, len(kinds_colors), width, height, slack=1.25 if folder == "crowds" else 1.6)
@@ -164,10 +165,10 @@ def _group_sizes(rng: np.random.Generator, folder: str, index: int) -> list[int]
     raise ValueError(f"unknown folder of scenes {folder!r}")
 
 
-def _draw_labels(
+def draw_labels(
     rng: np.random.Generator, number: int, background: str, palette: dict[str, RGB]
 ) -> list[tuple[str, str]]:
-    """Different (kind, color) pairs whose colors stand out from both tones of the background."""
+    """Return different (kind, color) pairs whose colors stand out from both tones of the background."""
     tones = background_tones(background)
     colors = [name for name, color in palette.items() if min(math.dist(color, tone) for tone in tones) >= MIN_CONTRAST]
     pairs = [(kind, color) for kind in OUTLINES for color in colors]
@@ -238,8 +239,14 @@ def background_tones(background: str) -> tuple[RGB, RGB]:
 
 def draw_scene(scene: Scene) -> Image.Image:
     """Return the upright RGB picture of a scene."""
-    image = _draw_background(scene)
-    for shape in scene.shapes:
+    image = draw_background(scene)
+    draw_shapes(image, scene.shapes)
+    return image
+
+
+def draw_shapes(image: Image.Image, shapes: Iterable[Shape]) -> None:
+    """Draw shapes, each with a faint shadow, into a picture."""
+    for shape in shapes:
         color = SHADES[shape.color]
         side = math.ceil(shape.radius) * 2 + 2
         left, top = math.floor(shape.x) - side // 2, math.floor(shape.y) - side // 2
@@ -248,7 +255,6 @@ def draw_scene(scene: Scene) -> Image.Image:
         shadow = tuple(int(channel * 0.72) for channel in image.getpixel((int(shape.x), int(shape.y))))  # type: ignore
         image.paste(shadow, (left + offset, top + offset), mask)
         image.paste(color, (left, top), mask)
-    return image
 
 
 @lru_cache(maxsize=256)
@@ -260,8 +266,8 @@ def _shape_mask(kind: str, side: int, radius: float, x: float, y: float) -> Imag
     return mask.reduce(SUPERSAMPLING)
 
 
-def _draw_background(scene: Scene) -> Image.Image:
-    """Blend the two tones of the background by a weight in 0..1 per pixel."""
+def draw_background(scene: Scene) -> Image.Image:
+    """Return the picture of a scene without its shapes: two tones, blended by a weight in 0..1 per pixel."""
     tones = np.array(background_tones(scene.background), np.float32)
     rows_H1 = np.arange(scene.height, dtype=np.float32)[:, None]
     cols_1W = np.arange(scene.width, dtype=np.float32)[None, :]

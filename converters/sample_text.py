@@ -69,14 +69,14 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     groups = scene.groups()
     total = len(scene.shapes)
     sentences = [
-        _pick(
+        pick(
             rng,
             f"This picture shows {counted('flat shape', total)} on a {scene.background} background.",
             f"The image is a simple composition of {counted('shape', total)} over a {scene.background} background.",
             f"Against a {scene.background} background, {counted('geometric shape', total)} "
             f"{'is' if total == 1 else 'are'} spread out without touching each other.",
         ),
-        _pick(
+        pick(
             rng,
             f"The background is {PATTERN_WORDS[scene.pattern]}.",
             f"Behind the shapes there is {PATTERN_WORDS[scene.pattern]}, with nothing else drawn on it.",
@@ -99,7 +99,7 @@ def _group_sentence(label: str, shapes: list[Shape], scene: Scene, rng: np.rando
         (shape,) = shapes
         described = f"{size_word(shape, scene)} {label}"
         where = place(shape, scene)
-        return _pick(
+        return pick(
             rng,
             f"{with_article(described).capitalize()} sits {where} of the picture."
             if where.startswith(("in", "on"))
@@ -111,31 +111,31 @@ def _group_sentence(label: str, shapes: list[Shape], scene: Scene, rng: np.rando
     for shape in shapes:
         by_place.setdefault(place(shape, scene), []).append(shape)
     places = [f"{_some(there, scene, rng)} {where}" for where, there in by_place.items()]
-    opening = _pick(rng, f"There are {counted(label, len(shapes))}", f"The picture has {counted(label, len(shapes))}")
+    opening = pick(rng, f"There are {counted(label, len(shapes))}", f"The picture has {counted(label, len(shapes))}")
     return f"{opening}: {listed(places)}."
 
 
 def _some(shapes: list[Shape], scene: Scene, rng: np.random.Generator) -> str:
     """ "two"; "one", or "a large one"."""
-    return number_word(len(shapes)) if len(shapes) > 1 else _pick(rng, "one", f"a {size_word(shapes[0], scene)} one")
+    return number_word(len(shapes)) if len(shapes) > 1 else pick(rng, "one", f"a {size_word(shapes[0], scene)} one")
 
 
 def _extra_sentences(scene: Scene, rng: np.random.Generator) -> Iterator[str]:
     """Sentences about the whole picture, the most telling first."""
     groups = scene.groups()
     largest = max(scene.shapes, key=lambda shape: shape.radius)
-    yield _pick(
+    yield pick(
         rng,
         f"The biggest of them all is {with_article(largest.label)}, which lies {place(largest, scene)}.",
         f"Nothing is larger than the {largest.label} {place(largest, scene)}.",
     )
     for first, second, relation in _relations(scene):
-        yield _pick(
+        yield pick(
             rng, f"The {first} is {relation} the {second}.", f"Seen from the {second}, the {first} is {relation} it."
         )
     yield f"In total the picture holds {listed([counted(label, len(shapes)) for label, shapes in groups.items()])}."
     yield _frame_sentence(scene)
-    yield _pick(
+    yield pick(
         rng,
         "Every shape is filled with a single color and casts a thin shadow towards the lower right.",
         "All shapes are filled evenly and are complete, so none of them is cut off by the border.",
@@ -172,17 +172,15 @@ def transcripts(scene: Scene, rng: np.random.Generator) -> list[str]:
 def _transcript(scene: Scene, rng: np.random.Generator) -> str:
     groups = list(scene.groups().items())
     order = rng.permutation(len(groups))
-    parts = [
-        f"{_pick(rng, *SPEAKER_OPENINGS)} there's a {scene.background} background, {PATTERN_WORDS[scene.pattern]}."
-    ]
+    parts = [f"{pick(rng, *SPEAKER_OPENINGS)} there's a {scene.background} background, {PATTERN_WORDS[scene.pattern]}."]
     for i in order:
         label, shapes = groups[i]
-        link = _pick(rng, "Then", "And", "I also see that", "And, uh,")
+        link = pick(rng, "Then", "And", "I also see that", "And, uh,")
         verb = "there is" if len(shapes) == 1 else "there are"
         places = list(dict.fromkeys(place(shape, scene) for shape in shapes))
         parts.append(f"{link} {verb} {counted(label, len(shapes))}, {listed(places)}.")
     parts.append(
-        _pick(rng, "That's pretty much it.", f"So {number_word(len(scene.shapes))} shapes all in all.", "Yeah.")
+        pick(rng, "That's pretty much it.", f"So {number_word(len(scene.shapes))} shapes all in all.", "Yeah.")
     )
     return " ".join(parts)
 
@@ -228,5 +226,6 @@ def absent_label(scene: Scene, rng: np.random.Generator) -> str:
     return str(rng.choice([label for label in labels if label not in present]))
 
 
-def _pick(rng: np.random.Generator, *choices: str) -> str:
+def pick(rng: np.random.Generator, *choices: str) -> str:
+    """Return one of the texts."""
     return choices[rng.integers(len(choices))]

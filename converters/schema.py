@@ -1,7 +1,6 @@
 """What a column must be: as an Arrow type, before anything is converted, and as a value, row by row."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -46,26 +45,58 @@ def _is_image(kind: pa.DataType) -> bool:
     return is_bytes(kind) or _is_text(kind) or _is_struct(kind, {"bytes"}, is_bytes)
 
 
+def _is_any_list(kind: pa.DataType) -> bool:
+    """A list, or a struct of lists, as `datasets` writes a sequence of structs."""
+    return _is_list_of(kind, lambda item: True) or (
+        pa.types.is_struct(kind) and all(_is_list_of(field.type, lambda item: True) for field in kind)
+    )
+
+
+# Past this a number of a row is no place, time or size, whatever its unit; integers beyond it have no float.
+_LARGEST = 1e15
+
 # Kinds of column by the words that an error message uses for them.
-TEXT, INTEGER, BOOLEAN, TEXTS = "text", "integers", "booleans", "lists of text"
+TEXT, INTEGER, NUMBER, BOOLEAN, TEXTS = "text", "integers", "numbers", "booleans", "lists of text"
 POINTS, QUESTIONS, IMAGE = "lists of {x, y}", "{question, answer} lists", "encoded images"
+LISTS, SUBTITLE = "lists", "text or lists of {start, end, text}"
 _IS_KIND: dict[str, Callable[[pa.DataType], bool]] = {
     TEXT: _is_text,
     INTEGER: pa.types.is_integer,
+    NUMBER: _is_number,
     BOOLEAN: pa.types.is_boolean,
     TEXTS: lambda kind: _is_list_of(kind, _is_text),
     POINTS: lambda kind: _is_table(kind, {"x", "y"}, _is_number),
     QUESTIONS: lambda kind: _is_table(kind, {"question", "answer"}, _is_text),
     IMAGE: _is_image,
+    LISTS: _is_any_list,  # of several forms, which the rows' values tell apart
+    SUBTITLE: lambda kind: _is_text(kind) or _is_any_list(kind),
 }
 
 
-def check_columns(set_name: str, rows: Rows, required: Mapping[str, str], optional: Mapping[str, str]) -> None:
-    """Raises ConfigError naming set, column and what was found if the rows cannot be of the set."""
+def check_columns(
+    set_name: str,
+    rows: Rows,
+    required: Mapping[str, str],
+    optional: Mapping[str, str],
+    either: Sequence[Sequence[str]] = (),
+) -> None:
+    """Raises ConfigError naming set, column and what was found if the rows cannot be of the set.
+
+    Args:
+        set_name: for the message.
+        rows: of the source.
+        required, optional: kinds by column.
+        either: groups of optional columns of which one must be there.
+    """
     found = ", ".join(rows.columns) or "none"
     for column in required:
         if column not in rows.columns:
             raise ConfigError(f"{set_name}: column {column!r} is missing; the rows have: {found}")
+    for group in either:
+        if not any(column in rows.columns for column in group):
+            raise ConfigError(
+                f"{set_name}: one of the columns {', '.join(group)} must be there; the rows have: {found}"
+            )
     if rows.schema is None:
         return
     for column, kind in {**required, **optional}.items():
@@ -83,7 +114,7 @@ def text(row: Row, column: str) -> str:
     if not isinstance(value, str):
         raise _wrong_type(column, value, "text")
     if not value.strip():
-        raise RowError(f"empty_{column}", f"{column} is blank")
+        raise RowError(f"empty_{column.lower()}", f"{column} is blank")
     return value
 
 
@@ -105,46 +136,86 @@ def texts(row: Row, column: str) -> list[str]:
     return [item for item in value if item.strip()]
 
 
+def number(row: Row, column: str) -> float:
+    """A finite number. Raises RowError: `missing_COLUMN`, `wrong_type`."""
+    return _finite(column, _present(row, column))
+
+
+def flag(row: Row, column: str) -> bool:
+    """Whether the row says so; False where it says nothing. Raises RowError: `wrong_type`."""
+    value = row.get(column)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong_type(column, value, "true or false")
+    return bool(value)
+
+
 def points(row: Row, column: str) -> list[list[float]]:
     """[[x, y], ...] in the row's own unit, in its order. Raises RowError: `missing_COLUMN`, `wrong_type`."""
-    pairs = _pairs(row, column, "x", "y")
-    for pair in pairs:
-        for value in pair:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise _wrong_type(column, value, "a finite number for each x and y")
-    return [[float(x), float(y)] for x, y in pairs]
+    return _points(column, _present(row, column))
+
+
+def point_lists(row: Row, column: str) -> list[list[list[float]]]:
+    """Points of each picture or moment: [[[x, y], ...], ...]. Raises RowError: `missing_COLUMN`, `wrong_type`."""
+    value = _present(row, column)
+    if not isinstance(value, list):
+        raise _wrong_type(column, value, "a list of lists of {x, y}")
+    return [_points(column, item if item is not None else []) for item in value]
+
+
+def numbers(row: Row, column: str) -> list[float]:
+    """Finite numbers. Raises RowError: `missing_COLUMN`, `wrong_type`."""
+    value = _present(row, column)
+    if not isinstance(value, list):
+        raise _wrong_type(column, value, "a list of numbers")
+    return [_finite(column, item) for item in value]
 
 
 def questions(row: Row, column: str) -> list[list[str]]:
     """[[question, answer], ...], none blank. Raises RowError: `missing_COLUMN`, `wrong_type`, `empty_COLUMN`."""
-    pairs = _pairs(row, column, "question", "answer")
+    pairs = entries(row, column, "question", "answer")
     for pair in pairs:
         for value in pair:
             if not isinstance(value, str):
                 raise _wrong_type(column, value, "text for each question and answer")
             if not value.strip():
-                raise RowError(f"empty_{column}", f"{column} has a blank question or answer")
+                raise RowError(f"empty_{column.lower()}", f"{column} has a blank question or answer")
     if not pairs:
-        raise RowError(f"empty_{column}", f"{column} has no question")
+        raise RowError(f"empty_{column.lower()}", f"{column} has no question")
     return [list(pair) for pair in pairs]
 
 
-def _pairs(row: Row, column: str, first: str, second: str) -> list[tuple[Any, Any]]:
-    """The two fields of each item, from a list of dicts or a dict of lists."""
-    value = _present(row, column)
+def entries(row: Row, column: str, *names: str) -> list[tuple[Any, ...]]:
+    """The named fields of each item of a list of structs, or of a struct of lists.
+
+    Raises RowError: `missing_COLUMN`, `wrong_type`.
+    """
+    return _entries(column, _present(row, column), *names)
+
+
+def _entries(column: str, value: Any, *names: str) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
-        firsts, seconds = value.get(first), value.get(second)
-        if isinstance(firsts, list) and isinstance(seconds, list) and len(firsts) == len(seconds):
-            return list(zip(firsts, seconds, strict=True))
-    elif isinstance(value, list) and all(isinstance(item, dict) and {first, second} <= item.keys() for item in value):
-        return [(item[first], item[second]) for item in value]
-    raise _wrong_type(column, value, f"a list of {{{first}, {second}}}, or two lists of one length")
+        lists = [one for name in names if isinstance(one := value.get(name), list)]
+        if len(lists) == len(names) and len({len(one) for one in lists}) == 1:
+            return list(zip(*lists, strict=True))
+    elif isinstance(value, list) and all(isinstance(item, dict) and item.keys() >= set(names) for item in value):
+        return [tuple(item[name] for name in names) for item in value]
+    raise _wrong_type(column, value, f"a list of {{{', '.join(names)}}}, or lists of one length")
+
+
+def _points(column: str, value: Any) -> list[list[float]]:
+    return [[_finite(column, x), _finite(column, y)] for x, y in _entries(column, value, "x", "y")]
+
+
+def _finite(column: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+        raise _wrong_type(column, value, "finite numbers")
+    return float(value)
 
 
 def _present(row: Row, column: str) -> Any:
     value = row.get(column)
     if value is None:
-        raise RowError(f"missing_{column}", f"{column} is null")
+        raise RowError(f"missing_{column.lower()}", f"{column} is null")
     return value
 
 

@@ -151,7 +151,7 @@ def _one_kind(files: list[Path]) -> list[Path]:
 
 def _split_of_file(path: Path) -> str:
     """The split that a single file holds, by its name; `train` if the name does not say."""
-    match = re.search(r"(?:^|[-_.])(train|validation|test)(?:[-_.]|$)", path.name)
+    match = re.search(r"(?:^|[-_.])(train|validation|val|test)(?:[-_.]|$)", path.name)
     return match[1] if match else "train"
 
 

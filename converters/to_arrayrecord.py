@@ -17,8 +17,10 @@ if __package__ in (None, ""):  # run as a file: Python put this folder on the pa
 
 from converters.convert import Options, Summary, convert_set
 from converters.fetch import ImageCache, ImageFetcher
-from converters.pixmo import SETS, SetSpec, find_set
+from converters.sets import SETS, find_set
 from converters.sources import SourceSplit, open_source
+from converters.spec import SetSpec
+from converters.videos import VideoFolder, default_video_dir
 from grain_molmo.errors import ConfigError, GrainMolmoError
 from grain_molmo.store import resolve_data_dir
 from grain_molmo.tools.logs import log_to_stderr
@@ -36,6 +38,8 @@ examples:
     %(prog)s pixmo-points --max-rows 1000 --data-dir DATA
   rows that are here already (Parquet, Arrow or JSON, as a file or a folder such as data/train-*.parquet):
     %(prog)s pixmo-docs --source path/to/pixmo-docs --data-dir DATA
+  videos, which the hub does not host, from a folder of yours; the frames that training asks for are made ready to show:
+    %(prog)s molmo2-videopoint --video-dir VIDEOS --video-frames --data-dir DATA
   several sets from a folder that has a folder for each:
     %(prog)s pixmo-cap pixmo-count --source path/to/datasets --data-dir DATA
   generated sample data, no network:
@@ -50,7 +54,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The command line of the program."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Converts PixMo sets into ArrayRecord annotations and a media store.",
+        description="Converts PixMo and Molmo2 sets into ArrayRecord annotations and a media store.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,9 +65,19 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     where.add_argument("--sample", action="store_true", help="rows and pictures from our own generator")
     parser.add_argument("--data-dir", metavar="DIR", help="the store's folder; default: $GRAIN_MOLMO_DATA")
     parser.add_argument("--image-cache", metavar="DIR", help="folder of pictures named by the SHA-256 of their URL")
+    parser.add_argument(
+        "--video-dir", metavar="DIR", help="folder of videos by id; default: $MOLMO_DATA_DIR/video_datasets"
+    )
+    parser.add_argument(
+        "--video-frames",
+        action="store_true",
+        help="store beside each video the frames that the stages sft and long_context ask for, ready to show",
+    )
     parser.add_argument("--split", help="convert only this split of the source")
     parser.add_argument("--max-rows", type=_positive, metavar="N", help="only the first N rows of each source split")
-    parser.add_argument("--workers", type=_positive, default=16, metavar="N", help="pictures fetched at a time (16)")
+    parser.add_argument(
+        "--workers", type=_positive, default=16, metavar="N", help="pictures or videos read at a time (16)"
+    )
     parser.add_argument(
         "--validation-fraction",
         type=_fraction,
@@ -138,8 +152,8 @@ def _convert(spec: SetSpec, args: argparse.Namespace, data_dir: Path, *, is_only
     """Converts a set from the hub or from local rows."""
     source = spec.hub if args.source is None else args.source if is_only else _folder_of_set(Path(args.source), spec)
     is_local = Path(source).expanduser().exists()
-    splits = (args.split,) if args.split else _source_splits(spec, is_local)
-    sources = open_source(source, spec.configs, splits, revision=args.revision, in_order=not spec.grouped)
+    splits = _source_splits(spec, args.split, is_local=is_local)
+    sources = _open(spec, source, splits, revision=args.revision)
     options = _options(args)
     exclude = args.exclude or (None if is_local else spec.excluded_by)
     if exclude:
@@ -152,15 +166,32 @@ def _convert(spec: SetSpec, args: argparse.Namespace, data_dir: Path, *, is_only
         return convert_set(spec, sources, data_dir, fetcher, options)
 
 
+def _open(spec: SetSpec, source: str, splits: Sequence[str], *, revision: str | None = None) -> list[SourceSplit]:
+    """The source's splits; where the set has configs, also rows of it that have none, if nothing else is there."""
+    configs = (None,) if source in spec.other_hubs else spec.configs
+    in_order = not spec.grouped
+    try:
+        sources = open_source(source, configs, splits, revision=revision, in_order=in_order)
+    except ConfigError:
+        if configs == (None,) or spec.config_of_others is None or not Path(source).expanduser().exists():
+            raise
+        sources = open_source(source, (None,), splits, in_order=in_order)
+    # A folder may hold a split under the hub's name and under the store's.
+    by_split = {(one.config, spec.store_split(one.split)): one for one in reversed(sources)}
+    return list(reversed(by_split.values()))
+
+
 def _convert_sample(spec: SetSpec, args: argparse.Namespace, data_dir: Path) -> Summary:
     """Converts rows of our own generator, written first as the hub would give them; the network is not asked."""
     from converters.sample import write_sample
 
     folder = data_dir / f".sample-{args.rows}-{args.seed}"
     (written,) = write_sample(folder, [spec.name], rows=args.rows, seed=args.seed).values()
-    splits = (args.split,) if args.split else spec.splits
-    sources = open_source(str(written.folder), spec.configs, splits, in_order=not spec.grouped)
+    splits = _source_splits(spec, args.split, is_local=False)
+    sources = _open(spec, str(written.folder), splits)
     options = _options(args)
+    if spec.is_video:
+        options = replace(options, videos=VideoFolder(written.video_dir))
     if options.validation_fraction is None and spec.validation_fraction is not None:
         options = replace(options, validation_fraction=SAMPLE_VALIDATION_FRACTION)
     with ImageFetcher(cache=ImageCache(written.image_cache), cache_only=True) as fetcher:
@@ -168,19 +199,34 @@ def _convert_sample(spec: SetSpec, args: argparse.Namespace, data_dir: Path) -> 
 
 
 def _options(args: argparse.Namespace) -> Options:
+    video_dir = args.video_dir or default_video_dir()
     return Options(
-        validation_fraction=args.validation_fraction, max_rows=args.max_rows, workers=args.workers, force=args.force
+        validation_fraction=args.validation_fraction,
+        max_rows=args.max_rows,
+        workers=args.workers,
+        force=args.force,
+        videos=VideoFolder(video_dir) if video_dir else None,
+        video_frames=args.video_frames,
     )
 
 
-def _source_splits(spec: SetSpec, is_local: bool) -> tuple[str, ...]:
-    """The hub's splits; of local rows also the validation split that somebody may have carved."""
-    return tuple(dict.fromkeys((*spec.splits, "validation"))) if is_local else spec.splits
+def _source_splits(spec: SetSpec, wanted: str | None, *, is_local: bool) -> tuple[str, ...]:
+    """The hub's splits; of local rows also the store's names for them, and a validation split that somebody carved.
+
+    Of these only the wanted one, by either name; a split of another name if that is wanted.
+    """
+    splits = spec.splits
+    if is_local:
+        splits = tuple(dict.fromkeys((*splits, *map(spec.store_split, splits), "validation")))
+    if wanted is None:
+        return splits
+    return tuple(split for split in splits if wanted in (split, spec.store_split(split))) or (wanted,)
 
 
 def _folder_of_set(parent: Path, spec: SetSpec) -> str:
     """The set's own folder in a folder of several sets. Raises ConfigError if there is none."""
     spellings = [spelling for name in (spec.name, *spec.aliases) for spelling in (name.replace("_", "-"), name)]
+    spellings += [hub.rpartition("/")[2] for hub in (spec.hub, *spec.other_hubs)]
     for spelling in spellings:
         if (parent / spelling).exists():
             return str(parent / spelling)

@@ -1,6 +1,15 @@
 """Vision-language training data for JAX: PixMo and Molmo2 as ArrayRecord, packed and mixed by Grain."""
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
+from grain_molmo.datasets.molmo2_video import (
+    Molmo2AskModelAnything,
+    Molmo2Cap,
+    Molmo2VideoCapQa,
+    Molmo2VideoPoint,
+    Molmo2VideoSubtitleQa,
+    Molmo2VideoTrack,
+)
 from grain_molmo.datasets.pixmo import (
     PixMoAskModelAnything,
     PixMoCap,
@@ -22,6 +31,15 @@ __all__ = [
     "Group",
     "Loader",
     "LossWeighting",
+    "Molmo2AskModelAnything",
+    "Molmo2Cap",
+    "Molmo2MultiImagePoint",
+    "Molmo2MultiImageQa",
+    "Molmo2SynMultiImageQa",
+    "Molmo2VideoCapQa",
+    "Molmo2VideoPoint",
+    "Molmo2VideoSubtitleQa",
+    "Molmo2VideoTrack",
     "PixMoAskModelAnything",
     "PixMoCap",
     "PixMoCapQa",

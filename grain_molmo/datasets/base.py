@@ -2,17 +2,19 @@
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from grain_molmo.errors import ConfigError
 from grain_molmo.rng import example_rng
-from grain_molmo.store import AnnotationSource, MediaStore, Record, resolve_data_dir
-from grain_molmo.vision.lazy import LazyImage
+from grain_molmo.store import AnnotationSource, MediaStore, Record, load_manifest, resolve_data_dir
+from grain_molmo.vision.lazy import LazyImage, LazyVideo
 
 Example = dict[str, Any]
+PathLike = str | os.PathLike[str]
 
 
 class Dataset:
@@ -20,10 +22,12 @@ class Dataset:
 
     A subclass gives `__len__` and `get`. An example is a dict with
 
-    - `image`: one picture ([H, W, 3] uint8 array, PIL image or LazyImage) or a list of them; absent for text,
+    - `image`: one picture ([H, W, 3] uint8 array, PIL image or LazyImage) or a list of them, or
+      `video`: a video (LazyVideo, or the path of a file), with `subtitle` if it has one; neither for text,
     - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
-      `message_list`: several independent annotations of the same picture, which become branches of a message tree,
-    - `metadata`: anything that should travel beside the tokens, `id` and `source` among it.
+      `message_list`: several independent annotations of the same media, which become branches of a message tree,
+    - `metadata`: anything that should travel beside the tokens, `id` and `source` among it; of a video the part to show
+      (`clip_start_time`, `clip_end_time`, seconds) and how to sample it (`sampler_overrides`).
     """
 
     def __len__(self) -> int:
@@ -74,7 +78,7 @@ class StoreDataset(Dataset):
     def __init__(
         self,
         split: str = "train",
-        data_dir: str | os.PathLike[str] | None = None,
+        data_dir: PathLike | None = None,
         *,
         store_splits: Sequence[str] | None = None,
     ):
@@ -93,4 +97,31 @@ class StoreDataset(Dataset):
 
     def images(self, record: Record) -> list[LazyImage]:
         """The record's pictures, none of them opened."""
-        return [LazyImage(ref, self.media) for ref in record.media]
+        return [LazyImage(ref, self.media) for ref in record.media if ref.kind == "image"]
+
+    def videos(self, record: Record) -> list[LazyVideo]:
+        """The record's videos, none of them opened, each with its prepared frames if the store has some."""
+        followers = [*record.media[1:], None]
+        return [
+            LazyVideo(ref, self.media, after if after is not None and after.kind == "frames" else None)
+            for ref, after in zip(record.media, followers, strict=False)
+            if ref.kind == "video"
+        ]
+
+    def metadata(self, record: Record) -> dict[str, Any]:
+        """`id`, `source` (the set), `split`, and the picture's `url` where there is one."""
+        url = {"url": record.annotation["url"]} if "url" in record.annotation else {}
+        return {"id": record.id, "source": self.NAME, "split": self.split, **url}
+
+
+def converted_splits(dataset: str, split: str, data_dir: PathLike | None, names: Iterable[str]) -> list[str]:
+    """The store splits `SPLIT_NAME` that were converted; all that were asked for if none was, for the error to name."""
+    wanted = [f"{split}_{name}" for name in names]
+    converted = load_manifest(resolve_data_dir(data_dir), dataset)
+    return [store_split for store_split in wanted if store_split in converted] or wanted
+
+
+def require(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raises ConfigError unless the argument of that name has one of the allowed values."""
+    if value not in (allowed := tuple(allowed)):
+        raise ConfigError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")

@@ -5,18 +5,15 @@ Every example has `image` (a LazyImage), the fields that PixMo's users know (`ca
 """
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from grain_molmo.datasets.base import Dataset, Example, StoreDataset
-from grain_molmo.errors import ConfigError
-from grain_molmo.store import Record, load_manifest, resolve_data_dir
+from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, converted_splits, require
+from grain_molmo.store import Record
 from grain_molmo.text.counting import with_no_pointing_prefix
 
-PathLike = str | os.PathLike[str]
 Counting = Literal["both"] | bool
 
 CAP_MODES = ("captions", "transcript", "transcripts", "transcript_and_caption", "transcript1_and_caption")
@@ -25,26 +22,12 @@ DOC_TYPES = ("charts", "tables", "diagrams", "other")
 QA_STYLES = ("synthetic_qa", "user_qa")
 
 
-def _require(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
-
-
 class _PixMo(StoreDataset):
     """What the sets have in common: one picture an example, metadata from the record."""
 
     def _example(self, record: Record, message_list: list[dict[str, Any]], fields: Mapping[str, Any]) -> Example:
-        metadata = {"id": record.id, "source": self.NAME, "split": self.split}
-        if "url" in record.annotation:
-            metadata["url"] = record.annotation["url"]
-        return {"image": self.images(record)[0], **fields, "message_list": message_list, "metadata": metadata}
-
-
-def _subsets(dataset: str, split: str, data_dir: PathLike | None, names: Sequence[str]) -> list[str]:
-    """The store splits `SPLIT_NAME` that were converted; all that were asked for if none was, for the error to name."""
-    wanted = [f"{split}_{name}" for name in names]
-    converted = load_manifest(resolve_data_dir(data_dir), dataset)
-    return [store_split for store_split in wanted if store_split in converted] or wanted
+        media = {"image": self.images(record)[0]}
+        return {**media, **fields, "message_list": message_list, "metadata": self.metadata(record)}
 
 
 class PixMoCap(_PixMo):
@@ -60,7 +43,7 @@ class PixMoCap(_PixMo):
     NAME = "pixmo_cap"
 
     def __init__(self, split: str = "train", mode: str = "captions", data_dir: PathLike | None = None):
-        _require("mode", mode, CAP_MODES)
+        require("mode", mode, CAP_MODES)
         super().__init__(split, data_dir)
         self.mode = mode
 
@@ -97,7 +80,7 @@ class _PointOrCount(_PixMo):
         *,
         store_splits: Sequence[str] | None = None,
     ):
-        _require("counting", counting, ("both", True, False))
+        require("counting", counting, ("both", True, False))
         super().__init__(split, data_dir, store_splits=store_splits)
         self.counting = counting
 
@@ -129,9 +112,9 @@ class PixMoPoints(_PointOrCount):
         counting: Counting = "both",
         data_dir: PathLike | None = None,
     ):
-        _require("kind", kind, (None, *POINTS_KINDS))
+        require("kind", kind, (None, *POINTS_KINDS))
         methods = [POINTS_KINDS[kind]] if kind else list(POINTS_KINDS.values())
-        super().__init__(split, counting, data_dir, store_splits=_subsets(self.NAME, split, data_dir, methods))
+        super().__init__(split, counting, data_dir, store_splits=converted_splits(self.NAME, split, data_dir, methods))
         self.kind = kind
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
@@ -203,9 +186,9 @@ class PixMoDocs(_PixMo):
     NAME = "pixmo_docs"
 
     def __init__(self, split: str = "train", doc_type: str | None = None, data_dir: PathLike | None = None):
-        _require("doc_type", doc_type, (None, *DOC_TYPES))
+        require("doc_type", doc_type, (None, *DOC_TYPES))
         names = [doc_type] if doc_type else DOC_TYPES
-        super().__init__(split, data_dir, store_splits=_subsets(self.NAME, split, data_dir, names))
+        super().__init__(split, data_dir, store_splits=converted_splits(self.NAME, split, data_dir, names))
         self.doc_type = doc_type
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
@@ -241,7 +224,7 @@ class PixMoCapQa(_PixMo):
         prefix_how_many: bool = True,
         data_dir: PathLike | None = None,
     ):
-        _require("style", style, QA_STYLES)
+        require("style", style, QA_STYLES)
         super().__init__(split, data_dir)
         self.style, self.prefix_how_many = style, prefix_how_many
 

@@ -104,6 +104,10 @@ class SplitWriter:
         """The rows that were rejected while the finished shard was made."""
         return [Reject(**reject) for reject in read_json(self._progress_file(shard))["rejects"]]
 
+    def media_uses(self) -> int:
+        """How often the records of the finished shards refer to media, new or stored before."""
+        return sum(shard.get("media_uses", 0) for shard in self._finished())
+
     def write_shard(
         self, shard: int, items: Iterable[tuple[Record, Mapping[str, bytes]]], rejects: Sequence[Reject] = ()
     ) -> ShardInfo:
@@ -129,9 +133,12 @@ class SplitWriter:
         annotation_path = self._staging / shard_file(f"{self.name}-{self.split}", shard, self.num_shards)
         # Two files grow together, so the annotations of a shard (small) wait in memory while its media stream to disk.
         payloads: list[bytes] = []
+        uses = 0
 
         def media_payloads() -> Iterator[bytes]:
+            nonlocal uses
             for record, media in items:
+                uses += len(record.media)
                 payloads.append(encode_record(record))
                 if len(payloads) > MAX_RECORDS_PER_SHARD:
                     raise StoreError(f"{annotation_path}: over {MAX_RECORDS_PER_SHARD:,} records; use more shards")
@@ -153,6 +160,7 @@ class SplitWriter:
             "annotations": asdict(info),
             "media": asdict(media_info) if new_media else None,
             "media_keys": list(new_media),
+            "media_uses": uses,
             "rejects": [asdict(reject) for reject in rejects],
         }
         write_json(self._progress_file(shard), progress)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grain_molmo.errors import ConfigError, ExampleError
+from grain_molmo.text.times import time_string
 
 Point = Sequence[float]
 """x and y, in units of the scale that goes with it."""
@@ -124,11 +125,6 @@ def per_mille(points: Iterable[Point], scale: Scale) -> list[tuple[int, int]]:
     [(256, 1000)]
     """
     return _on_grid(points, scale, (1000, 1000))
-
-
-def time_string(seconds: float) -> str:
-    """Seconds with one decimal, as in `coords` (Molmo2 §2.4): half to even on the binary value."""
-    return str(round(float(seconds), 1))
 
 
 def plain_points(points: Sequence[Point], scale: Scale, image_size: tuple[int, int]) -> str:

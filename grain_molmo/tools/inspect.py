@@ -1,7 +1,7 @@
 """Shows what was converted: sets, splits, columns, sizes, what was rejected and why, and examples in readable form.
 
 Without a name, a table of the whole data folder; with one, that set in detail. Of a set that was not converted it says
-what it is on the hub and how to get it. Only annotations are read, never a picture.
+what it is on the hub and how to get it. Only annotations are read, never a picture or video.
 """
 
 import argparse
@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grain_molmo.datasets.pixmo import PIXMO_DATASETS
-from grain_molmo.datasets.registry import get_dataset
+from grain_molmo.datasets.registry import CONVERTED_DATASETS, get_dataset
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import AnnotationSource, canonical_name, list_converted, resolve_data_dir
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.readable import human_bytes, jsonable, readable, table
 from grain_molmo.tools.store_report import (
     Coverage,
+    MediaReport,
     RecordsReport,
     SplitReport,
     StoreReport,
@@ -67,7 +67,7 @@ def _show_store(data_dir: Path, as_json: bool) -> int:
 
 
 def _convertible() -> list[str]:
-    from converters.pixmo import SETS  # the command line alone reaches from the library to the converters
+    from converters.sets import SETS  # the command line alone reaches from the library to the converters
 
     return list(SETS)
 
@@ -75,7 +75,7 @@ def _convertible() -> list[str]:
 def _store_text(data_dir: Path, report: StoreReport, missing: Sequence[str]) -> str:
     examples = sum(split.examples for one in report.sets for split in one.splits)
     lines = [
-        f"{data_dir}: {len(report.sets)} sets, {examples:,} examples, {report.media:,} pictures stored once each "
+        f"{data_dir}: {len(report.sets)} sets, {examples:,} examples, {report.media:,} media stored once each "
         f"({human_bytes(report.media_bytes)})"
     ]
     if report.sets:
@@ -93,7 +93,7 @@ def _store_text(data_dir: Path, report: StoreReport, missing: Sequence[str]) -> 
     return "\n".join(lines)
 
 
-_SPLIT_HEADINGS = ["split", "examples", "shards", "size", "pictures added", "their size", "rows rejected"]
+_SPLIT_HEADINGS = ["split", "examples", "shards", "size", "media added", "their size", "rows rejected"]
 
 
 def _split_cells(split: SplitReport) -> list[str]:
@@ -147,10 +147,10 @@ def _set_of(dataset: str, converted: Sequence[str]) -> str:
     """The set in the store that a dataset's name stands for: pixmo_docs for pixmo_docs_charts, too."""
     if dataset in converted:
         return dataset
-    if dataset in PIXMO_DATASETS:
-        factory: Any = PIXMO_DATASETS[dataset]
+    if dataset in CONVERTED_DATASETS:
+        factory: Any = CONVERTED_DATASETS[dataset]
         return getattr(factory, "func", factory).NAME  # the class, also under functools.partial
-    from converters.pixmo import find_set
+    from converters.sets import find_set
 
     return find_set(dataset).name
 
@@ -171,7 +171,7 @@ def sample_examples(
 
     A set without a dataset class shows its records as they are stored.
     """
-    if dataset not in PIXMO_DATASETS:
+    if dataset not in CONVERTED_DATASETS:
         records = AnnotationSource(data_dir, name, splits)
         places = range(len(records))
         return [
@@ -206,11 +206,18 @@ def _set_text(folder: Path, splits: Sequence[SplitReport], rows: Sequence[Covera
         lines.append(f"  each with what was wrong: {folder / 'rejects-SPLIT.jsonl'}")
     lines += ["", f"columns of the annotations (first {records.read:,} records)"]
     lines += [f"  {key:<16}{kind}" for key, kind in records.columns.items()]
-    if records.min_size and records.max_size:
-        low, high = (f"{width}x{height}" for width, height in (records.min_size, records.max_size))
-        each = "1" if records.media == (1, 1) else f"{records.media[0]} to {records.media[1]}"
-        lines.append(f"  {'pictures':<16}{each} a record, {low} to {high} pixels")
+    lines += [f"  {_NOUNS.get(media.kind, media.kind):<16}{_media_text(media)}" for media in records.media]
     return "\n".join(lines)
+
+
+_NOUNS = {"image": "pictures", "video": "videos", "frames": "prepared frames"}
+
+
+def _media_text(media: MediaReport) -> str:
+    low, high = (f"{width}x{height}" for width, height in (media.min_size, media.max_size))
+    each = f"{media.per_record[0]}" if len(set(media.per_record)) == 1 else "{} to {}".format(*media.per_record)
+    lasting = f", {media.seconds[0]:.1f} to {media.seconds[1]:.1f} s" if media.seconds else ""
+    return f"{each} a record, {low} to {high} pixels{lasting}"
 
 
 def _coverage_lines(one: Coverage) -> list[str]:
@@ -231,10 +238,11 @@ def _coverage_lines(one: Coverage) -> list[str]:
 
 def _show_hub(args: argparse.Namespace, data_dir: Path | None) -> int:
     """Says what the set is on the hub and how to convert it; raises ConfigError for an unknown name."""
-    from converters.pixmo import find_set
+    from converters.sets import find_set
 
     spec = find_set(_set_of(canonical_name(args.name), []))
-    command = f"grain-molmo convert {spec.name.replace('_', '-')} --data-dir {data_dir or 'DATA'}"
+    videos = " --video-dir VIDEOS" if spec.is_video else ""
+    command = f"grain-molmo convert {spec.name.replace('_', '-')} --data-dir {data_dir or 'DATA'}{videos}"
     report = {
         "name": spec.name,
         "data_dir": None if data_dir is None else str(data_dir),

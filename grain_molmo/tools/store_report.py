@@ -3,13 +3,13 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store import AnnotationSource, MediaStore, SplitManifest, list_converted, load_manifest
+from grain_molmo.store import AnnotationSource, MediaStore, Record, SplitManifest, list_converted, load_manifest
 
 
 @dataclass(frozen=True)
@@ -153,21 +153,36 @@ def coverage(splits: Sequence[SplitReport]) -> list[Coverage]:
 
 
 @dataclass(frozen=True)
+class MediaReport:
+    """Media of one kind in some records.
+
+    Attributes:
+        kind: "image", "video" or "frames".
+        per_record: smallest and largest number of them in a record.
+        min_size, max_size: (width, height) of the smallest and largest by area, pixels.
+        seconds: shortest and longest duration; None of pictures.
+    """
+
+    kind: str
+    per_record: tuple[int, int]
+    min_size: tuple[int, int]
+    max_size: tuple[int, int]
+    seconds: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
 class RecordsReport:
     """What the first records of some splits look like.
 
     Attributes:
         read: how many were looked at.
         columns: type of each field of the annotations.
-        media: smallest and largest number of media of a record.
-        min_size, max_size: (width, height) of the smallest and largest medium by area, pixels; None without media.
+        media: of each kind that occurs.
     """
 
     read: int
     columns: dict[str, str]
-    media: tuple[int, int]
-    min_size: tuple[int, int] | None
-    max_size: tuple[int, int] | None
+    media: tuple[MediaReport, ...]
 
 
 def report_records(data_dir: Path, name: str, splits: Sequence[str], first: int = 100) -> RecordsReport:
@@ -175,17 +190,22 @@ def report_records(data_dir: Path, name: str, splits: Sequence[str], first: int 
     sources = [AnnotationSource(data_dir, name, [split]) for split in splits]
     records = [source[i] for source in sources for i in range(min(first, len(source)))]
     columns = list(dict.fromkeys(key for record in records for key in record.annotation))
-    counts = [len(record.media) for record in records] or [0]
-    sizes = sorted(
-        ((ref.width, ref.height) for record in records for ref in record.media), key=lambda wh: wh[0] * wh[1]
-    )
     return RecordsReport(
         read=len(records),
         columns={key: type_of([record.annotation.get(key) for record in records]) for key in columns},
-        media=(min(counts), max(counts)),
-        min_size=sizes[0] if sizes else None,
-        max_size=sizes[-1] if sizes else None,
+        media=tuple(_report_media(records)),
     )
+
+
+def _report_media(records: Sequence[Record]) -> Iterator[MediaReport]:
+    for kind in dict.fromkeys(ref.kind for record in records for ref in record.media):
+        by_record = [[ref for ref in record.media if ref.kind == kind] for record in records]
+        refs = list(itertools.chain.from_iterable(by_record))
+        counts = [len(some) for some in by_record]
+        sizes = sorted(((ref.width, ref.height) for ref in refs), key=lambda wh: wh[0] * wh[1])
+        seconds = sorted(ref.video.duration_s for ref in refs if ref.video is not None)
+        lasting = (seconds[0], seconds[-1]) if seconds else None
+        yield MediaReport(kind, (min(counts), max(counts)), sizes[0], sizes[-1], lasting)
 
 
 def type_of(values: Iterable[Any]) -> str:

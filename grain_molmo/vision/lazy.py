@@ -1,12 +1,18 @@
-"""A stored picture that knows its size and decodes when asked for its pixels."""
+"""Stored pictures and videos that know their facts, and decode when asked for pixels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from grain_molmo.errors import MediaError
-from grain_molmo.store import MediaRef, MediaStore
+from grain_molmo.store import MediaRef, MediaStore, VideoFacts
 from grain_molmo.vision.image import decode_image
+from grain_molmo.vision.prepared import PreparedFrames
+from grain_molmo.vision.video import render_frames
+from grain_molmo.vision.videos import as_video, default_times, stack_frames
+
+__all__ = ["LazyImage", "LazyVideo", "as_video"]
 
 
 class LazyImage:
@@ -50,3 +56,74 @@ class LazyImage:
 
     def __repr__(self) -> str:
         return f"LazyImage({self.ref.width}x{self.ref.height}, {self.ref.sha256[:12]})"
+
+
+class LazyVideo:
+    """Stands for a stored video, and for the frames of it that were prepared at conversion, if any.
+
+    Attributes:
+        ref: what the annotation knows of the video, without opening it.
+        frames_ref: the same of the prepared frames, or None.
+    """
+
+    __slots__ = ("_store", "frames_ref", "ref")
+
+    def __init__(self, ref: MediaRef, store: MediaStore, frames_ref: MediaRef | None = None):
+        if ref.video is None:
+            raise ValueError(f"media {ref.sha256} are of kind {ref.kind}, without the facts of a video")
+        self.ref = ref
+        self.frames_ref = frames_ref
+        self._store = store
+
+    @property
+    def width(self) -> int:
+        """As shown upright, pixels."""
+        return self.ref.width
+
+    @property
+    def height(self) -> int:
+        """As shown upright, pixels."""
+        return self.ref.height
+
+    @property
+    def duration_s(self) -> float:
+        """From the beginning of the first frame to the end of the last, seconds."""
+        return self._facts.duration_s
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that it holds."""
+        return self._facts.num_frames
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average."""
+        return self._facts.fps
+
+    @property
+    def _facts(self) -> VideoFacts:
+        assert self.ref.video is not None
+        return self.ref.video
+
+    def encoded(self) -> bytes:
+        """The original file's bytes."""
+        return self._store.read(self.ref.sha256)
+
+    def decode(self, times_s: Sequence[float] | np.ndarray | None = None, clip_start_s: float = 0.0) -> np.ndarray:
+        """[F, H, W, 3] uint8 RGB of the original at its own size: see `Video.decode`."""
+        if times_s is None:
+            times_s = default_times(self.duration_s - clip_start_s)
+        return stack_frames(self.encoded(), times_s, clip_start_s, (self.height, self.width))
+
+    def render(self, times_s: Sequence[float] | np.ndarray, out_FPD: np.ndarray, clip_start_s: float = 0.0) -> str:
+        """Patches of the prepared frames where those are the very frames that are asked for: see `Video.render`."""
+        if self.frames_ref is not None:
+            prepared = PreparedFrames(self._store.read(self.frames_ref.sha256))
+            if prepared.covers(times_s, clip_start_s):
+                prepared.render(times_s, out_FPD, clip_start_s)
+                return "prepared"
+        render_frames(self.encoded(), times_s, out_FPD, clip_start_s)
+        return "original"
+
+    def __repr__(self) -> str:
+        return f"LazyVideo({self.width}x{self.height}, {self.duration_s:.1f} s, {self.ref.sha256[:12]})"

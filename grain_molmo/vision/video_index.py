@@ -55,14 +55,24 @@ class PacketIndex:
         return int(np.count_nonzero(~self.is_hidden_N))
 
     @property
-    def begin_s(self) -> float:
-        """When the first frame is shown, seconds."""
-        return self.seconds(int(self.shown_pts_F[0]))
+    def begin(self) -> int:
+        """When the first frame is shown, ticks."""
+        return int(self.shown_pts_F[0])
 
     @cached_property
+    def end(self) -> int:
+        """When the last frame ends, ticks."""
+        return int((self.pts_N + self.duration_N)[~self.is_hidden_N].max())
+
+    @property
+    def begin_s(self) -> float:
+        """When the first frame is shown, seconds."""
+        return self.seconds(self.begin)
+
+    @property
     def end_s(self) -> float:
         """When the last frame ends, seconds."""
-        return self.seconds(int((self.pts_N + self.duration_N)[~self.is_hidden_N].max()))
+        return self.seconds(self.end)
 
     @property
     def duration_s(self) -> float:
@@ -82,21 +92,22 @@ class PacketIndex:
         """
         asked_s = moments(times_s, clip_start_s, self.begin_s, self.end_s)
         starts_s = np.array([self.seconds(ticks) for ticks in self.shown_pts_F.tolist()])
-        shown = self.shown_pts_F[np.searchsorted(starts_s, asked_s, side="right") - 1]
-        first_key = self._first_shown_key
-        is_lost = np.isin(shown, self.pts_N[:first_key])
-        return np.where(is_lost, np.maximum(shown, self.pts_N[first_key]), shown)
+        return self._answers_F[np.searchsorted(starts_s, asked_s, side="right") - 1]
 
-    def shown_during(self, ticks: int) -> tuple[int, int | None]:
-        """When the frame of these ticks is shown: the first tick of it, and the first after it or None for the last."""
-        place = int(np.searchsorted(self.shown_pts_F, ticks))
-        until = int(self.shown_pts_F[place + 1]) if place + 1 < len(self.shown_pts_F) else None
-        return ticks, until
+    def shown_during(self, ticks: int) -> list[tuple[int, int | None]]:
+        """When `shown_at` answers these ticks: the first tick of it, and the first after it or None at the video's end.
+
+        Nearly always once; a key frame that stands for others is shown several times.
+        """
+        untils = [*self.shown_pts_F[1:].tolist(), None]
+        return [(int(self.shown_pts_F[place]), untils[place]) for place in np.flatnonzero(self._answers_F == ticks)]
 
     @cached_property
-    def _first_shown_key(self) -> int:
-        """The place of the first key frame that is shown; 0 if there is none."""
-        return int(np.argmax(self.is_key_N & ~self.is_hidden_N))
+    def _answers_F(self) -> np.ndarray:
+        """For each of `shown_pts_F` the ticks of the frame that is shown instead: its own, but see `shown_at`."""
+        first_key = int(np.argmax(self.is_key_N & ~self.is_hidden_N))  # 0 if there is none
+        is_lost_F = np.isin(self.shown_pts_F, self.pts_N[:first_key])
+        return np.where(is_lost_F, np.maximum(self.shown_pts_F, self.pts_N[first_key]), self.shown_pts_F)
 
     def needed_for(self, wanted_pts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """The packets to decode so that the frames of these ticks come out, and where decoding begins anew: [N] bool.

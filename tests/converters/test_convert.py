@@ -1,6 +1,4 @@
 import json
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Answer, Web, make_picture, sha256
 
-from converters.convert import Options, Summary, convert_set, ordered_map
+from converters.convert import Options, Summary, convert_set
 from converters.fetch import FetchPolicy, ImageFetcher
-from converters.pixmo import SETS, SetSpec
+from converters.sets import SETS
 from converters.sources import open_source
+from converters.spec import SetSpec
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.store import AnnotationSource, MediaStore, SplitWriter, load_manifest
 
@@ -298,25 +297,6 @@ def test_a_write_that_fails_is_an_error_and_not_a_reject(web: Web, tmp_path: Pat
     (tmp_path / "data").write_text("a file where the folder belongs")
     with pytest.raises((StoreError, OSError)):
         convert("pixmo_cap", source, tmp_path / "data")
-
-
-def test_results_keep_their_order_and_few_are_in_flight():
-    begun, taken, most = Counter(), Counter(), 0
-
-    def items():
-        nonlocal most
-        for i in range(200):
-            begun["n"] += 1
-            most = max(most, begun["n"] - taken["n"])
-            yield i
-
-    with ThreadPoolExecutor(8) as pool:
-        results = []
-        for result in ordered_map(pool, lambda i: i * i, items(), look_ahead=16):
-            results.append(result)
-            taken["n"] += 1
-    assert results == [i * i for i in range(200)]
-    assert most <= 18
 
 
 def test_annotations_hold_numbers_that_json_knows(web: Web, tmp_path: Path):

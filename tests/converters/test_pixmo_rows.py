@@ -5,11 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.fetch import ImageInfo
-from converters.pixmo import MAX_POINTS, SETS, Embedded, FromFile, FromUrl, Place, find_set, pack_labels, parse_dialogue
+from converters.pixmo import pack_labels, parse_dialogue
+from converters.points import MAX_POINTS
+from converters.sets import SETS, find_set
+from converters.spec import Embedded, FromFile, FromUrl, Place
 from grain_molmo.errors import ConfigError, RowError
+from grain_molmo.store import MediaRef
 
 TRAIN = Place(None, "train", None)
+
+
+def medium(width: int, height: int) -> MediaRef:
+    return MediaRef("0" * 64, "image", width, height, 1)
+
+
 URL = {"image_url": "http://host/a.jpg", "image_sha256": "ab" * 32}
 POINTS = {**URL, "label": "dogs", "collection_method": "pointing", "count": 2, "points": [{"x": 1, "y": 2.5}] * 2}
 COUNT = {**URL, "label": "cars", "count": 2, "points": {"x": [0.0, 40.0], "y": [5.0, 30.0]}}
@@ -65,10 +74,10 @@ def test_labels_of_more_than_60_points_are_rejected():
 def test_points_of_counting_are_pixels_that_must_lie_in_the_picture():
     spec = SETS["pixmo_count"]
     piece = parse("pixmo_count", COUNT)
-    assert spec.fit(piece, ImageInfo(40, 30, "PNG"))["points"] == [[0.0, 5.0], [40.0, 30.0]]
-    assert spec.fit(piece, ImageInfo(39, 29, "PNG"))["points"] == [[0.0, 5.0], [39.0, 29.0]]  # within a pixel
+    assert spec.fit(piece, medium(40, 30))["points"] == [[0.0, 5.0], [40.0, 30.0]]
+    assert spec.fit(piece, medium(39, 29))["points"] == [[0.0, 5.0], [39.0, 29.0]]  # within a pixel
     with pytest.raises(RowError) as caught:
-        spec.fit(piece, ImageInfo(30, 40, "PNG"))
+        spec.fit(piece, medium(30, 40))
     assert caught.value.reason == "points_outside_image"
 
 
@@ -77,20 +86,20 @@ def test_points_of_counting_are_pixels_that_must_lie_in_the_picture():
 def test_evaluation_rows_of_counting_have_no_points(split: str, points: object):
     piece = parse("pixmo_count", {**COUNT, "points": points}, Place(None, split, None))
     assert (piece["count"], piece["points"]) == (2, None)
-    assert SETS["pixmo_count"].fit(piece, ImageInfo(1, 1, "PNG")) == piece
+    assert SETS["pixmo_count"].fit(piece, medium(1, 1)) == piece
 
 
 def test_the_hash_of_a_counted_picture_is_kept_but_not_required():
     row = COUNT
     assert parse("pixmo_count", row)["original_sha256"] == "ab" * 32
-    assert SETS["pixmo_count"].picture(row, TRAIN) == FromUrl("http://host/a.jpg")
+    assert SETS["pixmo_count"].media(row, TRAIN) == (FromUrl("http://host/a.jpg"),)
 
 
 @pytest.mark.parametrize("name", ["pixmo_points", "pixmo_ask_model_anything"])
 def test_the_sets_that_are_checked_require_the_hash(name: str):
-    assert SETS[name].picture(GOOD[name], TRAIN) == FromUrl("http://host/a.jpg", "ab" * 32)
+    assert SETS[name].media(GOOD[name], TRAIN) == (FromUrl("http://host/a.jpg", "ab" * 32),)
     with pytest.raises(RowError, match="image_sha256"):
-        SETS[name].picture({**GOOD[name], "image_sha256": None}, TRAIN)
+        SETS[name].media({**GOOD[name], "image_sha256": None}, TRAIN)
 
 
 def test_documents_know_their_type_from_the_config():
@@ -102,7 +111,10 @@ def test_documents_know_their_type_from_the_config():
 
 
 def test_embedded_pictures_are_bytes_or_files_beside_local_rows(tmp_path):
-    picture = SETS["pixmo_docs"].picture
+    def picture(row: dict, place: Place) -> object:
+        (source,) = SETS["pixmo_docs"].media(row, place)
+        return source
+
     local = Place("charts", "train", tmp_path)
     assert picture(DOCS, TRAIN) == Embedded(b"png")
     assert picture({"image": b"png"}, TRAIN) == Embedded(b"png")
@@ -186,8 +198,8 @@ def test_no_value_of_a_column_makes_anything_but_a_row_error(name: str, data: st
     spec = SETS[name]
     try:
         piece = spec.parse(row, TRAIN)
-        spec.picture(row, TRAIN)
-        annotations = spec.combine([spec.fit(piece, ImageInfo(40, 30, "PNG"))])
+        spec.media(row, TRAIN)
+        annotations = spec.combine([spec.fit(piece, medium(40, 30))])
     except RowError:
         return
     # What is not refused can be stored, and comes back as it was.

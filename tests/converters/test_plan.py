@@ -5,10 +5,11 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
-from converters.pixmo import SETS, SetSpec
 from converters.plan import SplitPlan, is_held_out, plan_splits
 from converters.rows import JsonRows, table_rows
+from converters.sets import SETS
 from converters.sources import SourceSplit
+from converters.spec import SetSpec
 
 
 def source(rows: list[dict], split: str = "train", config: str | None = None) -> SourceSplit:

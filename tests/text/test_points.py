@@ -14,7 +14,6 @@ from grain_molmo.text.points import (
     per_mille,
     plain_count,
     plain_points,
-    time_string,
     tracks,
     video_points,
 )
@@ -138,11 +137,6 @@ def test_separator_and_alt_text():
         '<points coords="1 1 010 010\t2 2 020 020">x</points>'
     )
     assert image_points([(1, 1)], 100, "it", alt="the dog") == '<points alt="the dog" coords="1 1 010 010">it</points>'
-
-
-def test_times_have_one_decimal():
-    """Molmo2 §2.4."""
-    assert [time_string(t) for t in (0.25, 0.35, 2.25, 63, 2.0)] == ["0.2", "0.3", "2.2", "63.0", "2.0"]
 
 
 @given(points=POINTS, mode=st.sampled_from([None, "point_count", "count_point"]))

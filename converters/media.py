@@ -1,0 +1,225 @@
+"""Loading what rows refer to: checked, measured and hashed, in threads, with few bytes waiting to be written."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from converters.fetch import ImageFetcher, Picture, check_picture
+from converters.frames import frame_windows
+from converters.spec import Drawn, Embedded, FromCache, FromFile, FromUrl, FromVideo, MediaSource
+from grain_molmo.errors import MediaError, RowError, StoreError
+from grain_molmo.store import MediaRef, VideoFacts, content_key
+from grain_molmo.vision.prepared import prepare_frames
+from grain_molmo.vision.video import probe_video
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# What a picture counts for before its size is known, and the prepared frames of a video: their usual sizes, rounded up.
+PICTURE_BYTES = 1 << 20
+FRAMES_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A medium that passed its checks: what is known of it, and its bytes for whoever asks."""
+
+    ref: MediaRef
+    read: Callable[[], bytes]
+
+
+class MediaBytes(Mapping[str, bytes]):
+    """The bytes of some media by SHA-256, got when asked for: those that the store has already are never asked for."""
+
+    def __init__(self, media: Iterable[Medium]):
+        self._media = {medium.ref.sha256: medium for medium in media}
+
+    def __getitem__(self, sha256: str) -> bytes:
+        return self._media[sha256].read()
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._media
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._media)
+
+    def __len__(self) -> int:
+        return len(self._media)
+
+
+class MediaLoader:
+    """Loads media for one run; safe to share between threads.
+
+    A video that several rows speak of is read and probed once as long as its file stays the same.
+
+    Args:
+        fetcher: for pictures by URL.
+    """
+
+    def __init__(self, fetcher: ImageFetcher):
+        self._fetcher = fetcher
+        self._known: dict[Hashable, Future[MediaRef | tuple[str, str]]] = {}
+        self._lock = threading.Lock()
+
+    def load(self, sources: Sequence[MediaSource]) -> list[Medium]:
+        """The media of a row, all of them. Raises RowError for the first that cannot be had, and says which it was."""
+        media = []
+        for position, source in enumerate(sources, 1):
+            try:
+                media.append(self._load(source))
+            except RowError as error:
+                which = f"picture {position} of {len(sources)}: " if len(sources) > 1 else ""
+                raise RowError(error.reason, f"{which}{error.detail}") from error
+        return media
+
+    def _load(self, source: MediaSource) -> Medium:
+        if isinstance(source, FromVideo):
+            return self._video(source.path)
+        picture = load_picture(source, self._fetcher)
+        info = picture.info
+        ref = MediaRef(content_key(picture.data), "image", info.width, info.height, len(picture.data))
+        return Medium(ref, lambda: picture.data)
+
+    def _video(self, path: Path) -> Medium:
+        read: list[bytes] = []  # by this call, if it is the first
+
+        def probe() -> MediaRef:
+            read.append(_read_video(path))
+            return video_ref(read[0])
+
+        with _missing(path):
+            facts = path.stat()
+        ref = self._once((path, facts.st_size, facts.st_mtime_ns), probe)
+        return Medium(ref, (lambda: read[0]) if read else (lambda: _read_again(path, ref)))
+
+    def frames(self, video: Medium, requests: Sequence[Mapping[str, Any]], clip: Sequence[float] | None) -> Medium:
+        """The frames that the stages will ask for of a video; see `frame_windows`. Raises RowError."""
+        windows = frame_windows(video.ref, requests, clip)
+        prepared: list[bytes] = []
+
+        def prepare() -> MediaRef:
+            prepared.append(_prepared(video, windows))
+            whole = video.ref
+            return MediaRef(
+                content_key(prepared[0]), "frames", whole.width, whole.height, len(prepared[0]), whole.video
+            )
+
+        key = (video.ref.sha256, tuple((start_s, times_s.tobytes()) for start_s, times_s in windows))
+        ref = self._once(key, prepare)
+        return Medium(ref, (lambda: prepared[0]) if prepared else (lambda: _prepared(video, windows)))
+
+    def _once(self, key: Hashable, make: Callable[[], MediaRef]) -> MediaRef:
+        """What the first caller with this key makes, or the RowError that it meets; the others wait for it."""
+        with self._lock:
+            first = key not in self._known
+            future = self._known.setdefault(key, Future())
+        if first:
+            try:
+                future.set_result(make())
+            except RowError as error:
+                # As a value: a raised error remembers where it was raised, and with that the bytes of the video.
+                future.set_result((error.reason, error.detail))
+            except BaseException as error:
+                future.set_exception(error)
+        outcome = future.result()
+        if isinstance(outcome, MediaRef):
+            return outcome
+        raise RowError(*outcome)
+
+
+def num_bytes(sources: Sequence[MediaSource], with_frames: bool) -> int:
+    """About how many bytes the media of a row hold until they are written."""
+    total = 0
+    for source in sources:
+        if isinstance(source, FromVideo):
+            with contextlib.suppress(OSError):  # a file that is not there is rejected when it is read
+                total += source.path.stat().st_size
+            total += FRAMES_BYTES if with_frames else 0
+        else:
+            total += PICTURE_BYTES
+    return total
+
+
+def ordered_map(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], cost: Callable[[T], int], limit: int
+) -> Iterator[R]:
+    """Results of the function in the order of the items.
+
+    Those begun and not yet taken cost at most `limit` together, whatever the number of workers; an item that costs more
+    is begun when nothing else is.
+    """
+    pending: deque[tuple[Future[R], int]] = deque()
+    total = 0
+    for item in items:
+        price = max(1, cost(item))
+        while pending and total + price > limit:
+            future, paid = pending.popleft()
+            yield future.result()
+            total -= paid
+            del future  # its result may be large
+        pending.append((pool.submit(function, item), price))
+        total += price
+    while pending:
+        yield pending.popleft()[0].result()
+
+
+def load_picture(source: MediaSource, fetcher: ImageFetcher) -> Picture:
+    """The picture that a row speaks of. Raises RowError."""
+    match source:
+        case FromUrl(url, sha256):
+            return fetcher.fetch(url, sha256)
+        case FromCache(key):
+            return fetcher.cached(key)
+        case Embedded(data):
+            return check_picture(data)
+        case FromFile(path):
+            try:
+                return check_picture(path.read_bytes())
+            except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+                raise RowError("missing_image", f"{path}: {error}") from error
+        case Drawn(draw):
+            return check_picture(draw())
+        case FromVideo(path):
+            raise RowError("not_an_image", f"{path} is a video")
+
+
+def video_ref(data: bytes) -> MediaRef:
+    """What is known of a video's bytes. Raises RowError with the reason that they are refused for."""
+    try:
+        info = probe_video(data)
+    except MediaError as error:
+        raise RowError(error.reason, error.detail) from error
+    facts = VideoFacts(info.duration_s, info.num_frames, info.fps)
+    return MediaRef(content_key(data), "video", info.width, info.height, len(data), facts)
+
+
+@contextlib.contextmanager
+def _missing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise RowError("missing_video", f"{path}: {error}") from error
+
+
+def _read_video(path: Path) -> bytes:
+    with _missing(path):
+        return path.read_bytes()
+
+
+def _read_again(path: Path, ref: MediaRef) -> bytes:
+    data = path.read_bytes()
+    if content_key(data) != ref.sha256:
+        raise StoreError(f"{path} was changed while it was being converted; convert again")
+    return data
+
+
+def _prepared(video: Medium, windows: Sequence[tuple[float, Any]]) -> bytes:
+    try:
+        return prepare_frames(video.read(), windows)
+    except MediaError as error:
+        raise RowError(error.reason, error.detail) from error

@@ -1,0 +1,24 @@
+"""The sets that can be converted, by name."""
+
+from converters.molmo2_images import MULTI_IMAGE_SETS
+from converters.molmo2_points import VIDEO_POINT_SET
+from converters.molmo2_tracks import VIDEO_TRACK_SET
+from converters.molmo2_videos import VIDEO_SETS
+from converters.pixmo import PIXMO_SETS
+from converters.spec import SetSpec
+from grain_molmo.errors import ConfigError
+from grain_molmo.store import canonical_name
+
+SETS: dict[str, SetSpec] = {
+    spec.name: spec for spec in (*PIXMO_SETS, *VIDEO_SETS, VIDEO_POINT_SET, VIDEO_TRACK_SET, *MULTI_IMAGE_SETS)
+}
+
+
+def find_set(name: str) -> SetSpec:
+    """The set of a name or alias, '-' and '_' alike. Raises ConfigError listing the names there are."""
+    canonical = canonical_name(name).lower()
+    for spec in SETS.values():
+        if canonical in (spec.name, *spec.aliases):
+            return spec
+    known = ", ".join(spec.name.replace("_", "-") for spec in SETS.values())
+    raise ConfigError(f"{name!r} cannot be converted; known sets: {known}")
