@@ -18,7 +18,7 @@ from grain_molmo.text.subtitles import subtitle_text
 from grain_molmo.text.tokenizer import Tokenizer
 from grain_molmo.vision.crops import select_tiling
 from grain_molmo.vision.frames import FrameSampling, clip_window, sample_times
-from grain_molmo.vision.lazy import as_video
+from grain_molmo.vision.videos import as_video
 from grain_molmo.visual_tokens import frame_tokens, picture_tokens, text_tokens
 
 _LEAST_SHARE_OF_TEXT = 8
@@ -186,8 +186,8 @@ class Encoder:
         if excess <= 0:  # nearly always; the text need not be counted
             return excess
         branches = [conversations] if isinstance(conversations[0], str) else conversations
-        longest = max(sum(len(self.tokenizer.encode(text)) + 1 for text in branch) for branch in branches)
-        return excess - max(0, most_text - longest)
+        n_text = sum(len(self.tokenizer.encode(text)) + 1 for branch in branches for text in branch)
+        return excess - max(0, most_text - n_text)
 
     def _format(
         self,

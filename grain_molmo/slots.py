@@ -15,7 +15,7 @@ from grain_molmo.vision.crops import (
     pooling_indices,
     render_crops,
 )
-from grain_molmo.vision.lazy import Video
+from grain_molmo.vision.videos import Video
 
 _FRAME_COST = 4
 """What decoding a frame costs in crops of a picture, roughly: frames between those wanted are decoded, too."""

@@ -8,7 +8,7 @@ import grain_molmo as gm
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, ExampleError, MediaError
 from grain_molmo.packing.mixture import Draw
-from grain_molmo.render import picture_pixels
+from grain_molmo.slots import picture_pixels
 from grain_molmo.vision.crops import select_tiling
 
 CAPTION = "A red cube stands on a gray floor, and a small blue ball lies in front of it. " * 3
@@ -64,7 +64,7 @@ def test_the_token_and_crop_counts_are_those_of_the_worked_examples():
     assert encoded.n_crops == 7
     text = "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nGray."
     assert encoded.n_tokens == 1 + 982 + len(gm.load_tokenizer("bytes").encode(text))
-    assert len(encoded.token_pooling) == select_tiling(600, 800, 8).n_pooled
+    assert sum(len(slot.pooling()) for slot in encoded.slots) == select_tiling(600, 800, 8).n_pooled
 
 
 def test_draws_depend_on_seed_dataset_and_index_and_on_nothing_else():

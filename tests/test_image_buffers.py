@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from grain_molmo.encode import EncodedExample, MediaSlot
+from grain_molmo.encode import EncodedExample
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.render import ImageBuffers, render_rows
+from grain_molmo.slots import PictureSlot
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.text.assemble import TokenArrays
-from grain_molmo.vision.crops import pooling_indices, select_tiling
+from grain_molmo.vision.crops import select_tiling
 
-STAGE = replace(PRETRAINING_STAGE, seq_len=12, crops_per_row=6)
+STAGE = replace(PRETRAINING_STAGE, seq_len=1200, crops_per_row=6)
 
 
 def address(array):
@@ -57,8 +58,8 @@ def picture_example(picture):
     tokens = np.arange(4, dtype=np.int32)
     arrays = TokenArrays(tokens, tokens, np.ones(4, np.float32), tokens, None)
     tiling = select_tiling(*picture.shape[:2], 1)
-    slots = (MediaSlot(picture, tiling, 0),)
-    return EncodedExample(Draw("test", 0, 0), "0", arrays, pooling_indices(tiling)[:0], slots)
+    slots = (PictureSlot(picture, tiling, 0),)
+    return EncodedExample(Draw("test", 0, 0), "0", arrays, slots)
 
 
 def test_a_batch_in_used_memory_equals_one_in_fresh_memory():

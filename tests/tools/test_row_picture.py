@@ -93,10 +93,10 @@ def test_points_of_a_row_appear_in_the_picture_in_their_branch_s_colour(pack, to
 
     image = picture._draw_pictures(example, 0)
 
-    colour = picture.BRANCH_COLOURS[branch]
+    colour = picture.branch_colour(branch)
     there = (np.asarray(image) == colour).all(axis=2)
-    left, top = picture._WHOLE[0] + picture._GAP, 0
-    side = picture._DETAIL[1]
+    left, top = picture.WHOLE[0] + picture.GAP, 0
+    side = picture.DETAIL[1]
     for x, y in ((0.2, 0.3), (0.7, 0.8)):
         assert there[top + round(y * side), left + round(x * side)]
         assert there[round(y * 168), round(x * 168)]
