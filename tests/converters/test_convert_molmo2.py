@@ -1,5 +1,6 @@
 """Whole conversions of the Molmo2 sets: rows and media in, records and rejects out."""
 
+import weakref
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import Web, all_files, make_picture, records, rejects, write_rows
 from converters import media
 from converters.convert import Options, Summary, convert_set
 from converters.fetch import FetchPolicy, ImageFetcher
+from converters.media import MediaBytes
 from converters.sets import SETS
 from converters.spec import SetSpec
 from converters.to_arrayrecord import _open, _source_splits, main
@@ -220,6 +222,30 @@ def test_frames_of_tracks_are_made_at_the_rates_that_tracks_are_shown_at(videos:
     (record,) = records(tmp_path, "molmo2_videotrack", "train_track_2fps")
     prepared = PreparedFrames(MediaStore(tmp_path).read(record.media[1].sha256))
     assert prepared.covers([i / 4 for i in range(8)])  # 4 divides the video's 4 frames a second
+
+
+def test_few_videos_wait_in_memory_to_be_written(videos: VideoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = []
+    for number in range(12):
+        put(tmp_path / f"videos/w{number}.mp4", clip(number % 4) + bytes(number))  # a box of its own behind the last
+        rows.append(choice(f"w{number}"))
+    alive: list[weakref.ref] = []
+    most = 0
+
+    class Counted(MediaBytes):
+        def __init__(self, held: Any) -> None:
+            nonlocal most
+            super().__init__(held)
+            alive.append(weakref.ref(self))
+            most = max(most, sum(ref() is not None for ref in alive))
+
+    monkeypatch.setattr("converters.convert.MediaBytes", Counted)
+    monkeypatch.setattr("converters.convert._BYTES_IN_FLIGHT", int(2.5 * len(clip())))
+    source = write_rows(tmp_path / "rows", rows, split="CapQA")
+    summary = convert("molmo2_videocapqa", source, tmp_path, videos=VideoFolder(tmp_path / "videos"), workers=8)
+    assert summary.media_new == 12
+    assert len(alive) == 12
+    assert most <= 3  # two, and the one being written
 
 
 class Stopped(Exception):
