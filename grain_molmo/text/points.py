@@ -8,7 +8,7 @@ outside the picture are moved to its edge (the published code leaves some outsid
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,17 +105,23 @@ def tracks(frames: Sequence[Mapping[str, Any]], scale: Scale, label: str, *, sep
     """
     if not frames:
         return NOTHING
-    numbers: dict[Any, int] = {}
     groups = []
+    for time, points in _numbered_frames(frames, scale):
+        entries = zip(points, per_mille(points.values(), scale), strict=True)
+        groups.append(_group(time_string(time), [(number, x, y) for number, (x, y) in entries]))
+    return f'<tracks coords="{separator.join(groups)}">{label}</tracks>' if groups else ""
+
+
+def _numbered_frames(frames: Sequence[Mapping[str, Any]], scale: Scale) -> Iterator[tuple[float, dict[int, Point]]]:
+    """By time, each frame's visible points by object number; frames without any are left out."""
+    numbers: dict[Any, int] = {}
     for frame in sorted(frames, key=lambda frame: frame["time"]):
         visible = {key: entry["point"] for key, entry in frame["points"].items() if not entry.get("occluded", False)}
-        by_place = sorted(zip(per_mille(list(visible.values()), scale), visible, strict=True), key=lambda item: item[0])
-        for _, key in by_place:
+        places = dict(zip(visible, per_mille(visible.values(), scale), strict=True))
+        for key in sorted(visible, key=places.__getitem__):
             numbers.setdefault(key, len(numbers) + 1)
-        entries = sorted((numbers[key], x, y) for (x, y), key in by_place)
-        if entries:
-            groups.append(_group(time_string(frame["time"]), entries))
-    return f'<tracks coords="{separator.join(groups)}">{label}</tracks>' if groups else ""
+        if visible:
+            yield frame["time"], dict(sorted((numbers[key], point) for key, point in visible.items()))
 
 
 def per_mille(points: Iterable[Point], scale: Scale) -> list[tuple[int, int]]:
@@ -127,12 +133,32 @@ def per_mille(points: Iterable[Point], scale: Scale) -> list[tuple[int, int]]:
     return _on_grid(points, scale, (1000, 1000))
 
 
-def plain_points(points: Sequence[Point], scale: Scale, image_size: tuple[int, int]) -> str:
+def plain_points(points: Sequence[Point], scale: Scale, image_size: tuple[int, int], *, prefix: str = "") -> str:
     """The points as "Point: x=245 y=378", one a line in the order given, in pixels of a (width, height) picture."""
     width, height = image_size
     pixels = _on_grid(points, scale, image_size)
-    lines = [f"Point: x={min(x, width - 1)} y={min(y, height - 1)}" for x, y in pixels]
+    lines = [f"{prefix}Point: x={min(x, width - 1)} y={min(y, height - 1)}" for x, y in pixels]
     return "\n".join(lines) or NOTHING
+
+
+def plain_tracks(frames: Sequence[Mapping[str, Any]], scale: Scale, image_size: tuple[int, int]) -> str:
+    """The answer of `tracks` as lines like "Time: 0.5 Object: 1 Point: x=245 y=378", in pixels."""
+    if not frames:
+        return NOTHING
+    return "\n".join(
+        plain_points([point], scale, image_size, prefix=f"Time: {time_string(time)} Object: {number} ")
+        for time, points in _numbered_frames(frames, scale)
+        for number, point in points.items()
+    )
+
+
+def plain_answer(lines: str, n: int, mode: str) -> str:
+    """Plain points with their number before, behind, alone or not at all, as the mode wants (see `image_points`)."""
+    if mode == "count":
+        return plain_count(n)
+    if mode in ("point_count", "point_then_count"):
+        return f"{lines}\n{plain_count(n)}"
+    return f"{plain_count(n)}\n{lines}" if mode in ("count_point", "count_then_point") else lines
 
 
 def plain_count(n: int) -> str:

@@ -4,9 +4,6 @@ import numpy as np
 
 from grain_molmo.errors import ConfigError
 
-POINTING_STYLES = frozenset({"pointing", "point_count", "point_then_count", "cosyn_point", "count"})
-"""Styles of one picture whose answer is written from points."""
-
 DEMO_STYLES = frozenset(
     {
         *("user_qa", "correction_qa", "text_sft", "long_caption", "short_caption"),
