@@ -1,6 +1,7 @@
 """Measures this machine: each figure as a ratio to a named baseline, timed in turn with it in the same run.
 
   image    pictures from the store to the batch, against decoding and one plain resize
+  video    frames of videos to patches, against decoding each video from start to end
   packing  rows from lengths, against the published knapsack and a first fit
   read     records at random, against Grain's ArrayRecordDataSource
   loader   batches, against decoding the same pictures without a loader
@@ -10,10 +11,10 @@
 
 import argparse
 
-from grain_molmo.tools.bench import image, loader, packing, read
+from grain_molmo.tools.bench import image, loader, packing, read, video
 from grain_molmo.tools.bench.report import print_report
 
-_BENCHMARKS = {"image": image, "packing": packing, "read": read, "loader": loader}
+_BENCHMARKS = {"image": image, "video": video, "packing": packing, "read": read, "loader": loader}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-_LIBRARIES = ("grain", "array-record", "numpy", "opencv-python-headless", "simplejpeg", "pillow", "tokenizers", "jax")
+_LIBRARIES = (
+    "grain",
+    "array-record",
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+    "av",
+    "pillow",
+    "tokenizers",
+    "jax",
+)
 
 Seconds = list[float]
 
