@@ -108,7 +108,7 @@ class Film:
     Attributes:
         backdrop: size and background; without shapes.
         actors: they never overlap; those of one label stand together, the first one is there all the time.
-        wall: left and right edge, in pixels, of a gray wall that shapes pass behind.
+        wall: left and right edge, in whole pixels, of a gray wall that shapes pass behind.
         names: what the speaker calls the first actor of each label.
         cues: what is said when; in order, not overlapping.
         clip: the kind of file.
@@ -116,7 +116,7 @@ class Film:
 
     backdrop: Scene
     actors: tuple[Actor, ...]
-    wall: tuple[float, float] | None
+    wall: tuple[int, int] | None
     names: dict[str, str]
     cues: tuple[Cue, ...]
     clip: ClipFormat
@@ -146,7 +146,7 @@ def film_points(film: Film, time_s: float) -> list[FilmPoint]:
     for i, actor in enumerate(film.actors):
         if actor.is_there(time_s):
             shape = actor.shape(time_s)
-            hidden = film.wall is not None and film.wall[0] - 1 < shape.x < film.wall[1] + 1
+            hidden = film.wall is not None and film.wall[0] <= shape.x < film.wall[1]
             points.append(FilmPoint(i, shape.x, shape.y, hidden))
     return points
 
@@ -163,7 +163,7 @@ def draw(film: Film, time_s: float) -> np.ndarray:
     image = _background(film.backdrop).copy()
     draw_shapes(image, (actor.shape(time_s) for actor in film.actors if actor.is_there(time_s)))
     if film.wall is not None:
-        image.paste(WALL_COLOR, (round(film.wall[0]), 0, round(film.wall[1]), image.height))
+        image.paste(WALL_COLOR, (film.wall[0], 0, film.wall[1], image.height))
     return np.asarray(image)
 
 
@@ -193,7 +193,7 @@ def make_film(seed: int, kind: str, index: int) -> Film:
     wall = None
     if kind != "crowds" and rng.random() < (0.75 if kind == "tracks" else 0.3):
         left = clip.width * rng.uniform(0.35, 0.5)
-        wall = (float(round(left)), float(round(left + clip.width * rng.uniform(0.1, 0.18))))
+        wall = (round(left), round(left + clip.width * rng.uniform(0.1, 0.18)))
     actors = _crowd(rng, looks, clip) if kind == "crowds" else _lanes(rng, looks, clip)
     names = dict(
         zip(dict.fromkeys(actor.label for actor in actors), rng.permutation(FIRST_NAMES).tolist(), strict=False)
@@ -212,7 +212,7 @@ def _make_clip(rng: np.random.Generator, seed: int, kind: str, index: int) -> Cl
     elif kind == "long":
         wanted, (width, height), seconds = {"fps": "2", "gop": 400}, SIZES[index % 2], float(rng.uniform(66, 90))
     elif (width, height) == LARGE or wanted["fps"] == "60":
-        seconds = min(seconds, 4.0)
+        seconds = min(seconds, 2.5)
     fps = Fraction(wanted.pop("fps"))
     count = round(seconds * fps)
     times = None

@@ -130,7 +130,7 @@ def cap_rows(pool: VideoPool, split: str, number: int) -> list[Row]:
     """
     rows = []
     for row in range(number):
-        kind, index = _kind(row // 2) if split == "train" else ("films", HELD_OUT + row)
+        kind, index = _kind(row // 2) if split == "train" else ("films", HELD_OUT + row // 2)
         film, rng = pool.film(kind, index), _rng(pool, "molmo2-cap", split, row)
         is_full = row % 5 != 4
         rows.append(

@@ -21,6 +21,7 @@ from grain_molmo.rng import stable_hash
 
 YOUTUBE_FOLDERS = ("youtube-cc-exist", "youtube-cc-kw", "youtube-cc-temporal")
 POINT_FPS = 2
+HEADER_BYTES = 200
 # Source of tracks, as rows name it, and the folder of its clips.
 TRACK_FOLDERS = {
     "dancetrack": "video_track/DanceTrack/videos/train",
@@ -90,12 +91,15 @@ class VideoPool:
         return "".join(_ID_LETTERS[number >> 5 * i & 63] for i in range(11))
 
     def break_copy(self, stem: str, broken_stem: str) -> None:
-        """Store the first half of a file's bytes under another name, where a video of that name would lie."""
+        """Store the beginning of a file under another name, where a video of that name would lie.
+
+        Half of an MP4 has no table of frames; of the other containers, which begin with theirs, just the header stays.
+        """
         for path in sorted(path for path in self._written if path.stem == stem):
             target = self.folder / str(path.relative_to(self.folder)).replace(stem, broken_stem)
             target.parent.mkdir(parents=True, exist_ok=True)
             data = path.read_bytes()
-            target.write_bytes(data[: len(data) // 2])
+            target.write_bytes(data[: len(data) // 2 if path.suffix == ".mp4" else HEADER_BYTES])
 
     def _put(self, place: str, film: Film, clip: ClipFormat) -> None:
         path = self.folder / place

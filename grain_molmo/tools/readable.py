@@ -79,7 +79,10 @@ def _one_line(value: Any) -> str:
     if hasattr(value, "ref"):
         value = value.ref
     if hasattr(value, "sha256") and hasattr(value, "width"):
-        return f"{value.width}x{value.height} pixels, {human_bytes(value.num_bytes)}, sha256 {value.sha256[:12]}…"
+        facts = getattr(value, "video", None)
+        lasting = f"{facts.duration_s:.1f} s at {facts.fps:.4g} frames/s, " if facts else ""
+        size = f"{value.width}x{value.height} pixels"
+        return f"{size}, {lasting}{human_bytes(value.num_bytes)}, sha256 {value.sha256[:12]}…"
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, np.ndarray):

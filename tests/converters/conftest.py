@@ -1,14 +1,21 @@
-"""What the tests of the converters share: pictures made on the spot and a web server on loopback."""
+"""What the tests of the converters share: pictures, a web server on loopback, rows in files, what a store holds."""
 
 import hashlib
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
+from grain_molmo.store import AnnotationSource
 
 
 def make_picture(number: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
@@ -20,6 +27,36 @@ def make_picture(number: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def write_rows(folder: Path, rows: list[dict], kind: str = "parquet", split: str = "train") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{split}.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "arrow":
+        table = pa.Table.from_pylist(rows)
+        with pa.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        path.write_text(json.dumps(rows))
+    return str(folder)
+
+
+def records(data_dir: Path, name: str, split: str = "train") -> list[Any]:
+    source = AnnotationSource(data_dir, name, [split])
+    return [source[i] for i in range(len(source))]
+
+
+def rejects(data_dir: Path, name: str, split: str = "train") -> list[dict[str, Any]]:
+    lines = (data_dir / name / f"rejects-{split}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def all_files(data_dir: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(data_dir)): path.read_bytes() for path in sorted(data_dir.rglob("*")) if path.is_file()
+    }
 
 
 @dataclass

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from conftest import Answer, Web, make_picture, sha256
+from conftest import Answer, Web, all_files, make_picture, records, rejects, sha256, write_rows
 
 from converters.convert import Options, Summary, convert_set
 from converters.fetch import FetchPolicy, ImageFetcher
@@ -15,21 +13,7 @@ from converters.sets import SETS
 from converters.sources import open_source
 from converters.spec import SetSpec
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store import AnnotationSource, MediaStore, SplitWriter, load_manifest
-
-
-def write_rows(folder: Path, rows: list[dict], kind: str = "parquet", split: str = "train") -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{split}.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif kind == "arrow":
-        table = pa.Table.from_pylist(rows)
-        with pa.ipc.new_stream(path, table.schema) as writer:
-            writer.write_table(table)
-    else:
-        path.write_text(json.dumps(rows))
-    return str(folder)
+from grain_molmo.store import MediaStore, SplitWriter, load_manifest
 
 
 def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) -> Summary:
@@ -40,22 +24,6 @@ def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) ->
     options = {"validation_fraction": 0.0, "workers": 4, **options}
     with ImageFetcher(policy, sleep=lambda seconds: None) as fetcher:
         return convert_set(spec, sources, data_dir, fetcher, Options(**options))
-
-
-def records(data_dir: Path, name: str, split: str = "train") -> list[Any]:
-    source = AnnotationSource(data_dir, name, [split])
-    return [source[i] for i in range(len(source))]
-
-
-def rejects(data_dir: Path, name: str, split: str = "train") -> list[dict[str, Any]]:
-    lines = (data_dir / name / f"rejects-{split}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def all_files(data_dir: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(data_dir)): path.read_bytes() for path in sorted(data_dir.rglob("*")) if path.is_file()
-    }
 
 
 def caption_rows(urls: list[str]) -> list[dict]:

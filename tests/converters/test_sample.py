@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from converters.clockface import draw_clock, read_time
-from converters.sample import SAMPLE_NAMES, BadRow, SampleSet, write_sample
+from converters.sample import PIXMO_NAMES, BadRow, SampleSet, write_sample
 from converters.sample_scenes import SHADES
 from converters.sample_text import plural
 from grain_molmo.errors import ConfigError, RowError
@@ -68,7 +68,7 @@ HUB_COLUMNS = {
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> dict[str, SampleSet]:
-    return write_sample(tmp_path_factory.mktemp("sample"), SAMPLE_NAMES, rows=ROWS, seed=3, problems=0.1)
+    return write_sample(tmp_path_factory.mktemp("sample"), PIXMO_NAMES, rows=ROWS, seed=3, problems=0.1)
 
 
 def read(written: SampleSet, split: str = "train") -> list[dict]:
@@ -124,7 +124,7 @@ def problem_of(written: SampleSet, row: dict) -> str | None:
 # ---- the files ----
 
 
-@pytest.mark.parametrize("name", SAMPLE_NAMES)
+@pytest.mark.parametrize("name", PIXMO_NAMES)
 def test_columns_and_types_are_those_of_the_hub(sample, name):
     for path in sample[name].folder.rglob("*.parquet"):
         types = {field.name: str(field.type) for field in pq.read_schema(path)}
@@ -152,9 +152,9 @@ def test_the_same_call_writes_the_same_bytes_and_another_seed_others(tmp_path):
 
 
 def test_a_longer_sample_begins_with_the_shorter_one(tmp_path):
-    long = write_sample(tmp_path / "long", SAMPLE_NAMES, rows=12, problems=0)
-    short = write_sample(tmp_path / "short", SAMPLE_NAMES, rows=5, problems=0)
-    for name in SAMPLE_NAMES:
+    long = write_sample(tmp_path / "long", PIXMO_NAMES, rows=12, problems=0)
+    short = write_sample(tmp_path / "short", PIXMO_NAMES, rows=5, problems=0)
+    for name in PIXMO_NAMES:
         for split in short[name].counts:
             beginning = read(short[name], split)
             assert read(long[name], split)[: len(beginning)] == beginning
@@ -177,7 +177,7 @@ def test_names_are_read_leniently_and_unknown_ones_refused(tmp_path):
 # ---- what must be refused ----
 
 
-@pytest.mark.parametrize("name", SAMPLE_NAMES)
+@pytest.mark.parametrize("name", PIXMO_NAMES)
 def test_exactly_the_recorded_rows_are_bad_and_for_the_recorded_reason(sample, name):
     written = sample[name]
     found = []
@@ -196,7 +196,7 @@ def test_a_bad_url_belongs_to_its_row_alone(sample):
 
 
 def test_without_problems_every_row_is_good(tmp_path):
-    for written in write_sample(tmp_path, SAMPLE_NAMES, rows=8, problems=0).values():
+    for written in write_sample(tmp_path, PIXMO_NAMES, rows=8, problems=0).values():
         assert written.bad_rows == ()
         for split in written.counts:
             assert [problem_of(written, row) for row in read(written, split)] == [None] * written.counts[split]
