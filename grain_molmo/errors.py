@@ -9,6 +9,10 @@ class ConfigError(GrainMolmoError, ValueError):
     """Something that the caller chose does not hold: a name, a weight, a budget, a tokenizer."""
 
 
+class MissingSplitError(ConfigError):
+    """A dataset was converted, but not the split that was asked for."""
+
+
 class StoreError(GrainMolmoError):
     """A store on disk is missing, incomplete or damaged; the message names the file."""
 

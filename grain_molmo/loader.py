@@ -25,7 +25,7 @@ import jax
 from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import dataset_names, open_dataset
 from grain_molmo.encode import Encoder
-from grain_molmo.errors import ConfigError, NotConvertedError
+from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.mixture import MixedStream, log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.recipes import find_stage
@@ -134,7 +134,7 @@ def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tup
             continue
         try:
             opened[name] = open_dataset(name, stage.split, data_dir)
-        except NotConvertedError:
+        except (NotConvertedError, MissingSplitError):
             unconverted.append(name)
     for names, why, cure in (
         (unknown, "not registered", "register them with grain_molmo.register_dataset"),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from grain_molmo.errors import ConfigError, StoreError
+from grain_molmo.errors import MissingSplitError, StoreError
 from grain_molmo.store.files import canonical_name
 from grain_molmo.store.manifest import load_manifest
 from grain_molmo.store.records import Record, decode_record
@@ -23,7 +23,7 @@ class AnnotationSource:
 
     Raises:
         StoreError: the dataset was not converted into this folder.
-        ConfigError: it has no such split.
+        MissingSplitError: it has no such split.
     """
 
     def __init__(self, data_dir: str | os.PathLike[str], name: str, splits: Sequence[str]):
@@ -33,7 +33,7 @@ class AnnotationSource:
         manifest = load_manifest(data_dir, name)
         missing = [split for split in self.splits if split not in manifest]
         if missing:
-            raise ConfigError(f"{self.folder} has no split {missing[0]!r}; it has {', '.join(sorted(manifest))}")
+            raise MissingSplitError(f"{self.folder} has no split {missing[0]!r}; it has {', '.join(sorted(manifest))}")
         self.shards = tuple(shard for split in self.splits for shard in manifest[split].shards)
         self._reader = RecordReader(self.folder, self.shards)
 
