@@ -107,6 +107,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     try:
         data_dir = resolve_data_dir(args.data_dir)
         specs = list(dict.fromkeys(spec for name in args.names for spec in _sets(name)))
+        video_dir = args.video_dir or default_video_dir()
+        args.videos = VideoFolder(video_dir) if video_dir else None  # one for all sets, so that it is listed once
     except ConfigError as error:
         log.error("%s: %s", parser.prog, error)
         return EXIT_USAGE
@@ -199,13 +201,12 @@ def _convert_sample(spec: SetSpec, args: argparse.Namespace, data_dir: Path) -> 
 
 
 def _options(args: argparse.Namespace) -> Options:
-    video_dir = args.video_dir or default_video_dir()
     return Options(
         validation_fraction=args.validation_fraction,
         max_rows=args.max_rows,
         workers=args.workers,
         force=args.force,
-        videos=VideoFolder(video_dir) if video_dir else None,
+        videos=args.videos,
         video_frames=args.video_frames,
     )
 

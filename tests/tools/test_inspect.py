@@ -47,7 +47,7 @@ def test_the_table_for_people_names_sets_splits_and_the_next_command(inspect, da
     code, text = inspect("--data-dir", data_dir)
 
     assert code == 0
-    for word in ("pixmo_docs", "train_charts", "validation_pointing", "grain-molmo inspect pixmo-", str(data_dir)):
+    for word in ("pixmo_docs", "train_charts", "validation_pointing", "grain-molmo inspect molmo2-", str(data_dir)):
         assert word in text
 
 
@@ -115,6 +115,21 @@ def test_a_set_that_was_not_converted_is_described_as_the_hub_has_it(inspect, tm
     assert set(report["columns"]) == {"image", "image_id", "questions"}
     assert report["command"] == f"grain-molmo convert pixmo-docs --data-dir {tmp_path}"
     assert report["command"] in text
+
+
+def test_sets_of_videos_show_how_long_they_last_and_how_to_get_them(inspect, data_dir, tmp_path):
+    _, report = inspect("molmo2-videotrack", "--data-dir", data_dir, "--json", "--num-samples", 1)
+    (videos,) = report["records"]["media"]
+    assert (videos["kind"], videos["per_record"]) == ("video", [1, 1])
+    assert 0 < videos["seconds"][0] <= videos["seconds"][1] < 100
+    assert report["examples"][0]["example"]["video"]["video"]["fps"] > 0
+    text = inspect("molmo2-cap", "--data-dir", data_dir, "--num-samples", 1)[1]
+    assert "videos          1 a record" in text
+    assert "frames/s" in text
+    _, pictures = inspect("molmo2-multiimagepoint", "--data-dir", data_dir, "--json")
+    assert pictures["records"]["media"][0]["kind"] == "image"
+    assert pictures["records"]["media"][0]["seconds"] is None
+    assert inspect("molmo2-cap", "--data-dir", tmp_path, "--json")[1]["command"].endswith(" --video-dir VIDEOS")
 
 
 def test_the_hub_s_side_needs_no_folder(inspect, monkeypatch):
