@@ -43,7 +43,7 @@ MESSAGES = {
     "multi_image_counting": IMAGES,
     "multi_image_point_then_count": IMAGES,
     "multi_image_count_then_point": IMAGES,
-    **{style: CHOICE for style in MULTIPLE_CHOICE_STYLES if "_exp" not in style},
+    **{style: CHOICE for style in sorted(MULTIPLE_CHOICE_STYLES) if "_exp" not in style},
     "multi_image_mc_exp": {**CHOICE, "answer": "B. green", "explanation": "Because."},
     **dict.fromkeys(("user_qa", "correction_qa", "vqa2", "demo"), QA),
     "text_sft": {"messages": ["What?", "That."]},
