@@ -21,7 +21,8 @@ NAME_SETS = (
 )
 """What the names are, and the names."""
 
-SEPARATORS = (";", " ||| ")
+SEPARATORS = (";", " |||")
+"""Behind each option but the last, before a space, where all options share a line."""
 BULLETS = ("•", "-", "*", "‣", "◦", "–", "·", "▪", "→", ">")
 
 ANSWER_WITH_NAME = (
