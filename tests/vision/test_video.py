@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -314,3 +315,12 @@ def test_frames_come_one_by_one():
     frames = decode_frames(clip(), np.arange(0, 4, 0.1))
     assert [places for places, _ in itertools.islice(frames, 2)] == [[0], [1]]
     frames.close()
+
+
+def test_several_threads_decode_side_by_side():
+    data = [clip(codec, container="mkv") for codec in CODECS]
+    times_s = [0.3, 1.9, 3.5]
+    expected = [shown_plainly(each, times_s) for each in data]
+    with ThreadPoolExecutor(4) as pool:
+        for number, found in enumerate(pool.map(shown, data * 4, itertools.repeat(times_s))):
+            assert_same(found, expected[number % len(data)])
