@@ -374,7 +374,7 @@ def test_a_picture_that_does_not_decode_leaves_a_blank_and_moves_nothing(sample_
     assert blanked == {"4": "not_an_image", "5": "other_size"}
     counted = loader.stats()["skipped_media"]
     assert set(counted) == {"not_an_image", "other_size"}
-    assert caplog.text.count("picture left blank") == 2  # once for each kind, then only counted
+    assert caplog.text.count("media left blank") == 2  # once for each kind, then only counted
 
 
 @pytest.mark.parametrize("lost", ["media", "pixmo_cap"])

@@ -24,7 +24,7 @@ class Molmo2MultiImageQa(StoreDataset):
 
     Args:
         split: "train" or "validation".
-        max_images: None, or 5 to leave out larger sets, whose last pictures would not be shown.
+        max_images: 5 leaves out larger sets, which no stage shows whole; None takes them all.
         multi_only: leave out sets of a single picture.
         prefix_how_many: put an instruction not to point before the questions that ask to count.
         data_dir: the store's folder.
@@ -35,7 +35,7 @@ class Molmo2MultiImageQa(StoreDataset):
     def __init__(
         self,
         split: str = "train",
-        max_images: int | None = None,
+        max_images: int | None = MAX_IMAGES,
         multi_only: bool = True,
         prefix_how_many: bool = True,
         data_dir: PathLike | None = None,
@@ -151,7 +151,6 @@ class Molmo2MultiImagePoint(StoreDataset):
         }
 
 
-_few_images = functools.partial(Molmo2MultiImageQa, max_images=MAX_IMAGES)
 _by_type = {
     f"cosyn_multidoc_{kind}": functools.partial(Molmo2SynMultiImageQa, doc_type=kind) for kind in MULTI_IMAGE_TYPES
 }
@@ -160,9 +159,9 @@ _explained = {f"{name}_exp": functools.partial(made, explanations=True) for name
 MULTI_IMAGE_DATASETS: dict[str, Callable[..., Dataset]] = {
     "molmo2_multiimageqa": Molmo2MultiImageQa,
     "molmo2_multi_image_qa": Molmo2MultiImageQa,
-    "pixmo_multi_image_qa": Molmo2MultiImageQa,
-    "pixmo_multi_image_qa_multi_only_max5": _few_images,
-    "correction_qa_multi_only_max5": _few_images,  # as the mixtures call it
+    "pixmo_multi_image_qa": functools.partial(Molmo2MultiImageQa, max_images=None),
+    "pixmo_multi_image_qa_multi_only_max5": Molmo2MultiImageQa,
+    "correction_qa_multi_only_max5": Molmo2MultiImageQa,  # as the mixtures call it
     "molmo2_synmultiimageqa": Molmo2SynMultiImageQa,
     "molmo2_syn_multi_image_qa": Molmo2SynMultiImageQa,
     **_by_type,
