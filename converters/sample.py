@@ -150,10 +150,15 @@ def _parquet_path(split: str, pattern: str = "-00000-of-00001.parquet") -> str:
 def _dataset_card(name: str, splits: list[str]) -> str:
     """The part of a hub repository's README that tells `datasets.load_dataset` where configs and splits lie."""
     lines = ["---", "configs:"]
-    for config in dict.fromkeys(split.rpartition("/")[0] or "default" for split in splits):
+    for config in dict.fromkeys(map(_config, splits)):
         lines += [f"- config_name: {config}", "  data_files:"]
         for split in splits:
-            if (split.rpartition("/")[0] or "default") == config:
+            if _config(split) == config:
                 lines += [f"  - split: {split.rpartition('/')[2]}", f"    path: {_parquet_path(split, '-*')}"]
     lines += ["---", f"Generated sample data with the columns of allenai/{name}; no row of it comes from there.", ""]
     return "\n".join(lines)
+
+
+def _config(split: str) -> str:
+    """Its folder, or "default"; rows of other columns than the rest need a config of their own."""
+    return split if split == "LongCapQA" else split.rpartition("/")[0] or "default"

@@ -206,7 +206,7 @@ def _make_clip(rng: np.random.Generator, seed: int, kind: str, index: int) -> Cl
     formats = TRACK_FORMATS if kind == "tracks" else FORMATS
     wanted: dict[str, Any] = dict(formats[(stable_hash("clip", seed, kind) + 5 * index) % len(formats)])
     width, height = LARGE if index % 10 == 9 else SIZES[rng.integers(len(SIZES))]
-    seconds = float(rng.uniform(2, 7) if rng.random() < 0.8 else rng.uniform(8, 20))
+    seconds = float(rng.uniform(2, 6) if rng.random() < 0.85 else rng.uniform(8, 20))
     if kind == "crowds":
         wanted, (width, height) = {"fps": "8"}, (320, 180) if index % 2 else (240, 320)
     elif kind == "long":
