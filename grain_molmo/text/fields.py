@@ -44,6 +44,12 @@ def list_of(message: Message, key: str, reason: str) -> list[Any]:
     return list(value)
 
 
+def point_groups(message: Message) -> list[list[Any]]:
+    """The field `points` as a list for each picture or frame, empty where it is None; `bad_points` if it is none."""
+    groups = list_of(message, "points", "bad_points")
+    return [[] if group is None else list_of({"points": group}, "points", "bad_points") for group in groups]
+
+
 def label_of(message: Message, *, lowered: bool = False) -> str:
     """What is pointed at: `label` (lower-cased if wanted), `label_cased`, or else the question itself."""
     if "label" in message:

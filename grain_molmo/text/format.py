@@ -1,8 +1,8 @@
-"""What a dataset says about a picture, as the strings of conversations (Molmo2 §2).
+"""What a dataset says about a picture or a video, as the strings of conversations (Molmo2 §2).
 
-`format_example` composes; the rooms it goes through are the prompt (`PROMPT_MODES`), the answer, the style's tag and
-the chat markers. All randomness comes from the example's own random state, in the order in which Molmo2 §8.3 draws it.
-A field that is None counts as absent, as in rows of a table.
+`format_example` composes; the rooms it goes through are the task of styles that point (`pointing_task`), the prompt
+(`PROMPT_MODES`), the written answer, the style's tag and the chat markers. All randomness comes from the example's own
+random state, in the order in which Molmo2 §8.3 draws it. A field that is None counts as absent, as in rows of a table.
 """
 
 from collections.abc import Mapping, Sequence

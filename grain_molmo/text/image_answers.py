@@ -1,7 +1,6 @@
 """Pointing and counting in one picture (Molmo2 §2.6)."""
 
 from numbers import Integral
-from typing import Any
 
 from grain_molmo.errors import ExampleError
 from grain_molmo.text.fields import Message, label_of, size_of, style_of, text_of
@@ -46,12 +45,9 @@ def _answer(message: Message, label: str, scene: Scene) -> str:
         raise ExampleError("no_points", f"style {style!r} needs points")
     scale = _scale(message, scene.image_size)
     if scene.is_plain:
-        return _plain(points, scale, style, scene.pixel_size(size_of(message)))
+        lines = "" if style == "count" else plain_points(points, scale, scene.pixel_size(size_of(message)))
+        return plain_answer(lines, len(points), style)
     return image_points(points, scale, label, "point" if style == "cosyn_point" else style)
-
-
-def _plain(points: Any, scale: Scale, style: str, size: tuple[int, int]) -> str:
-    return plain_answer(plain_points(points, scale, size), len(points), style)
 
 
 def _scale(message: Message, image_size: tuple[int, int] | None) -> Scale:

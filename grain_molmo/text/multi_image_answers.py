@@ -7,7 +7,7 @@ from one that cannot be repeated (Molmo2 §11).
 import numpy as np
 
 from grain_molmo.errors import ExampleError
-from grain_molmo.text.fields import Message, list_of, style_of
+from grain_molmo.text.fields import Message, list_of, point_groups, style_of
 from grain_molmo.text.points import NOTHING, multi_image_points, plain_answer, plain_points
 from grain_molmo.text.scene import Scene, Task
 from grain_molmo.text.templates_pointing import (
@@ -53,13 +53,13 @@ def multi_image_task(message: Message, scene: Scene, rng: np.random.RandomState)
     words = {"selected_label": label, "selected_images": phrase}
     if phrase == ALL_IMAGES and style == "multi_image_pointing" and rng.uniform() < SINGLE_IMAGE_TEMPLATE_PROBABILITY:
         templates, words = POINTING, {"label": label}
-    shown = [i for i in selected if normalized[i] == chosen and len(points[i]) > 0]
+    shown = [i for i in selected if normalized[i] == chosen and points[i]]
     answer = _answer(message, points, shown, label, scene)
     return Task(answer=answer, subject=f"{label} in {phrase}", templates=templates, words=words)
 
 
-def _columns(message: Message) -> tuple[list, list[str], list[str]]:
-    points = [[] if group is None else group for group in list_of(message, "points", "bad_points")]
+def _columns(message: Message) -> tuple[list[list], list[str], list[str]]:
+    points = point_groups(message)
     labels = list_of(message, "labels", "no_label")
     if not labels or not all(isinstance(label, str) for label in labels):
         raise ExampleError("no_label", "labels must hold a text for each picture")
@@ -84,7 +84,7 @@ def _select_images(n_images: int, rng: np.random.RandomState) -> tuple[list[int]
     return selected, ", ".join(f"image_{i + 1}" for i in selected)
 
 
-def _answer(message: Message, points: list, shown: list[int], label: str, scene: Scene) -> str:
+def _answer(message: Message, points: list[list], shown: list[int], label: str, scene: Scene) -> str:
     mode = _MODES[style_of(message)]
     if "point_scale" not in message:
         raise ExampleError("no_scale", "points in several pictures need point_scale")

@@ -101,7 +101,15 @@ def varied_form(choice: Choice, rng: np.random.RandomState) -> tuple[str, str]:
     block = _inline(items, choice.options, marker, named, rng) if inline else _lines(items, named, rng)
     if named:
         kind = _kind_word(kind, rng)
-    prompt = _prompt(choice.question, block, kind, label_only, named, instructed, rng)
+    if label_only:
+        direct, instructions = templates.DIRECT_WITH_NAME, templates.ANSWER_WITH_NAME
+    else:
+        direct = templates.DIRECT
+        instructions = templates.ANSWER_WITH_NAME_AND_TEXT if named else templates.ANSWER_WITH_TEXT
+    words = {"question": choice.question, "options": block, "kind": kind}
+    if instructed:
+        words["instruction"] = _draw(instructions, rng).format(kind=kind)
+    prompt = _draw(templates.LAYOUTS if instructed else direct, rng).format(**words)
     return prompt, names[choice.right] if label_only else items[choice.right]
 
 
@@ -121,15 +129,11 @@ def _marker_list(rng: np.random.RandomState) -> Sequence[Marker]:
 def _inline(
     items: Sequence[str], options: Sequence[str], marker: Marker, named: bool, rng: np.random.RandomState
 ) -> str:
-    """The items on one line, behind a separator that none of them holds for other reasons."""
-    taken = ("".join(marker), *options)
-    separators = [s for s in templates.SEPARATORS if s not in taken[0] and not any(o.endswith(s) for o in taken[1:])]
-    if named:
-        separators.append("")
-    if not separators:
-        return "\n".join(items)
-    separator = _draw(separators, rng)
-    return f"{separator} ".join(items)
+    """The items on one line, behind a separator that neither markers nor the ends of options could be taken for."""
+    marks = "".join(marker)
+    free = [s for s in templates.SEPARATORS if s not in marks and not any(o.endswith(s) for o in options)]
+    separators = [*free, ""] if named else free
+    return f"{_draw(separators, rng)} ".join(items) if separators else "\n".join(items)
 
 
 def _lines(items: Sequence[str], named: bool, rng: np.random.RandomState) -> str:
@@ -144,26 +148,6 @@ def _kind_word(kind: str, rng: np.random.RandomState) -> str:
     if u < KIND_PROBABILITY:
         return kind
     return "identifier" if u < KIND_PROBABILITY + IDENTIFIER_PROBABILITY else "label"
-
-
-def _prompt(
-    question: str,
-    options: str,
-    kind: str,
-    label_only: bool,
-    named: bool,
-    instructed: bool,
-    rng: np.random.RandomState,
-) -> str:
-    if not instructed:
-        direct = templates.DIRECT_WITH_NAME if label_only else templates.DIRECT
-        return _draw(direct, rng).format(question=question, options=options, kind=kind)
-    if label_only:
-        instructions = templates.ANSWER_WITH_NAME
-    else:
-        instructions = templates.ANSWER_WITH_NAME_AND_TEXT if named else templates.ANSWER_WITH_TEXT
-    instruction = _draw(instructions, rng).format(kind=kind)
-    return _draw(templates.LAYOUTS, rng).format(question=question, options=options, instruction=instruction)
 
 
 def _draw(choices: Sequence[T], rng: np.random.RandomState) -> T:

@@ -21,7 +21,8 @@ NAME_SETS = (
 )
 """What the names are, and the names."""
 
-SEPARATORS = (";", " ||| ")
+SEPARATORS = (";", " |||")
+"""Behind each option but the last, before a space, where all options share a line."""
 BULLETS = ("•", "-", "*", "‣", "◦", "–", "·", "▪", "→", ">")
 
 ANSWER_WITH_NAME = (
@@ -89,8 +90,8 @@ LAYOUTS = (
     "{instruction}\n\n{question}\n\n{options}",
     "Question: {question}\nOptions:\n{options}\n{instruction}",
     "Question: {question}\n{instruction}\nOptions:\n{options}",
-    "{instruction}\nQuestion: {question}\nOptions: {options}",
-    "{question}\nOptions: {options}\n{instruction}",
+    "{instruction}\nQuestion: {question}\nOptions:\n{options}",
+    "{question}\nOptions:\n{options}\n{instruction}",
     "{question}\nChoices:\n{options}\n{instruction}",
     "Q: {question}\n{options}\n{instruction}",
     "Here is a question with its options.\n{question}\n{options}\n{instruction}",
@@ -114,14 +115,14 @@ DIRECT = (
     "{question}\n\n{options}",
     "{question} {options}",
     "Question: {question}\nOptions:\n{options}",
-    "Question: {question}\nOptions: {options}\nAnswer:",
+    "Question: {question}\nOptions:\n{options}\nAnswer:",
     "Q: {question}\n{options}\nA:",
     "{question}\nOptions:\n{options}",
-    "{question}\nChoices: {options}",
+    "{question}\nChoices:\n{options}",
     "{question}\nPossible answers:\n{options}",
     "{question}\nIs it one of these?\n{options}",
     "{question} Choose from:\n{options}",
-    "{question} Pick one: {options}",
+    "{question} Pick one:\n{options}",
     'Which of these answers the question "{question}"?\n{options}',
     "Answer this multiple-choice question.\n{question}\n{options}",
     "Select the best answer.\n{question}\n{options}",

@@ -1,7 +1,7 @@
 """Pointing and counting in videos (Molmo2 §2.7)."""
 
 from grain_molmo.errors import ExampleError
-from grain_molmo.text.fields import Message, label_of, list_of, size_of, style_of, text_of
+from grain_molmo.text.fields import Message, label_of, list_of, point_groups, size_of, style_of, text_of
 from grain_molmo.text.image_answers import whole_count
 from grain_molmo.text.points import NOTHING, plain_answer, plain_count, plain_points, video_points
 from grain_molmo.text.scene import Scene, Task
@@ -46,7 +46,7 @@ def _answer(message: Message, label: str, scene: Scene) -> str:
         return text_of(message, "explanation") if "explanation" in message else APOLOGY.format(label=label)
     count = whole_count(message) if "count" in message else None
     if count == 0:
-        return plain_count(0) if scene.is_plain and mode == "count" else NOTHING
+        return plain_answer(NOTHING, 0, mode) if scene.is_plain else NOTHING
     if mode == "count" and count is not None:
         return plain_count(count) if scene.is_plain else str(count)
     times, points = _timed_points(message)
@@ -60,7 +60,7 @@ def _answer(message: Message, label: str, scene: Scene) -> str:
 def _timed_points(message: Message) -> tuple[list[float], list[list]]:
     if "points" not in message:
         raise ExampleError("no_points", f"style {style_of(message)!r} needs points, or a count of 0")
-    points = [list_of({"points": group}, "points", "bad_points") for group in list_of(message, "points", "bad_points")]
+    points = point_groups(message)
     times = [parse_media_time(time) for time in list_of(message, "timestamps", "bad_time")]
     if len(times) != len(points):
         raise ExampleError("bad_points", f"{len(times)} timestamps, points of {len(points)} frames")

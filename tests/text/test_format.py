@@ -2,33 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_random import ScriptedRandom
 
 from grain_molmo.errors import ConfigError, ExampleError
 from grain_molmo.text.chat import chat_strings
 from grain_molmo.text.format import format_example, plain_turns
-from grain_molmo.text.styles import DEMO_STYLES, canonical_style, style_prefix
-
-
-class ScriptedRandom:
-    """Gives the draws that it was told and fails on any other call, so that tests see their order."""
-
-    def __init__(self, *draws):
-        self.draws = list(draws)
-
-    def _next(self, name):
-        expected, value = self.draws.pop(0)
-        assert expected == name
-        return value
-
-    def uniform(self):
-        return self._next("uniform")
-
-    def normal(self, scale):
-        assert scale == 25
-        return self._next("normal")
-
-    def shuffle(self, items):
-        assert len(items) == 1
+from grain_molmo.text.styles import DEMO_STYLES, MULTIPLE_CHOICE_STYLES, canonical_style, style_prefix
 
 
 def format_none(example, rng=None, style_mode="no_style", **arguments):
@@ -97,6 +76,13 @@ def test_tags_of_the_modes_that_draw_nothing(style, mode, prefix):
 
 def test_there_are_28_demo_styles():
     assert len(DEMO_STYLES) == 28
+
+
+def test_there_are_4_styles_of_multiple_choice_about_videos_and_9_about_images():
+    """Molmo2 §2.2."""
+    assert len(MULTIPLE_CHOICE_STYLES) == 13
+    assert sum(style.startswith("video_multiple_choice") for style in MULTIPLE_CHOICE_STYLES) == 4
+    assert not DEMO_STYLES & MULTIPLE_CHOICE_STYLES
 
 
 @pytest.mark.parametrize(
