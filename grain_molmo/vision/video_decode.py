@@ -65,7 +65,8 @@ def _decode_needed(video: OpenVideo, ticks: Sequence[int]) -> Iterator[VideoFram
     needed_N, anew_N = index.needed_for(ticks)
     wanted = set(ticks)
     promised = None  # the time of the key frame that decoding began at, until it has come out
-    for place, packet in enumerate(itertools.islice(video.packets(), int(np.flatnonzero(needed_N)[-1]) + 1)):
+    num_packets = int(np.flatnonzero(needed_N).max(initial=-1)) + 1
+    for place, packet in enumerate(itertools.islice(video.packets(), num_packets)):
         if not needed_N[place]:
             continue
         if anew_N[place]:

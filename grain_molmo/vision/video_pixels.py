@@ -19,7 +19,7 @@ def upright_size(frame: VideoFrame) -> tuple[int, int]:
 
 
 class RgbConverter:
-    """Converts frame after frame: `convert(frame)` is [H, W, 3] uint8 RGB, upright, C-contiguous.
+    """Converts frame after frame: `convert(frame)` is [H, W, 3] uint8 RGB, upright, its lines perhaps padded.
 
     FFmpeg has two ways that weigh the half-resolution colours of some formats differently. The published pipeline takes
     the one or the other by the frame's width, so this does.

@@ -49,7 +49,7 @@ def test_a_table_aligns_numbers_to_the_right():
     ]
 
 
-@pytest.mark.parametrize("name", ["image", "packing", "read", "loader"])
+@pytest.mark.parametrize("name", ["image", "video", "packing", "read", "loader"])
 def test_every_benchmark_explains_itself(name, capsys):
     assert main(["bench", name, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
@@ -192,3 +192,24 @@ def test_loader_measures_sample_data(capsys):
 def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):
     assert main(["bench", "loader", "--data-dir", str(tmp_path)]) == 1
     assert "grain-molmo convert" in capsys.readouterr().err
+
+
+# ---- video ----
+
+
+def test_the_video_benchmark_compares_the_same_frames(capsys, tmp_path):
+    words = ["--seconds", "1", "--long", "3", "--frames", "4", "--heights", "360", "--rounds", "1"]
+    media = tmp_path / "media"
+    media.mkdir()
+    (media / "words.mp4").write_text("no video")
+    for _ in range(2):  # the second time with clips that are there
+        report = run_json(capsys, "video", *words, "--cache", str(tmp_path / "cache"), "--media", str(media))
+        clips = report["figures"]["clips"]
+        assert list(clips) == ["h264 360p", "long, 4 frames"]
+        for clip in clips.values():
+            assert clip["same_frames"]
+            assert clip["prepared_psnr_db"] >= 40
+            assert clip["prepared_ratio"] > clip["ratio"] > 0
+        assert clips["long, 4 frames"]["shown"] == 4
+        assert report["figures"]["memory"]["beside_mb"] < 100
+    assert len(list((tmp_path / "cache").iterdir())) == 2

@@ -1,17 +1,25 @@
-"""A stored picture stands for its pixels and opens nothing before they are asked for."""
+"""A stored picture or video stands for its pixels and opens nothing before they are asked for."""
 
 import io
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from vision_clips import clip, draw, shown_plainly
 
-from grain_molmo.errors import MediaError, StoreError
-from grain_molmo.store import MediaRef, MediaStore, Record, SplitWriter, content_key
+from grain_molmo.errors import ExampleError, MediaError, StoreError
+from grain_molmo.store import MediaRef, MediaStore, Record, SplitWriter, VideoFacts, content_key
+from grain_molmo.vision.crops import unpatchify
 from grain_molmo.vision.image import decode_image, probe_image
-from grain_molmo.vision.lazy import LazyImage
+from grain_molmo.vision.lazy import LazyImage, LazyVideo, as_video
+from grain_molmo.vision.prepared import prepare_frames, psnr_db
+from grain_molmo.vision.resize import resize_bilinear
+from grain_molmo.vision.video import probe_video
+from grain_molmo.vision.videos import Video
 
 
 def encoded_picture(**save: object) -> bytes:
@@ -77,3 +85,113 @@ def test_an_image_travels_between_processes_as_a_reference(tmp_path: Path):
     packed = pickle.dumps(image)
     assert image.encoded() not in packed
     assert np.array_equal(np.asarray(pickle.loads(packed)), np.asarray(image))
+
+
+# ---- videos ----
+
+
+def stored_video(folder: Path, data: bytes, frames: bytes | None = None) -> LazyVideo:
+    info = probe_video(data)
+    facts = VideoFacts(info.duration_s, info.num_frames, info.fps)
+    media = {"video": data} | ({} if frames is None else {"frames": frames})
+    refs = tuple(
+        MediaRef(content_key(content), kind, info.width, info.height, len(content), facts)
+        for kind, content in media.items()
+    )
+    writer = SplitWriter(folder, "videos", "train", num_shards=1)
+    contents = {ref.sha256: content for ref, content in zip(refs, media.values(), strict=True)}
+    writer.write_shard(0, [(Record("0", {}, refs), contents)])
+    writer.finish(source={}, converter={}, rejects=[])
+    return LazyVideo(refs[0], MediaStore(folder), *refs[1:])
+
+
+def patches(video: Video, times_s: Sequence[float], clip_start_s: float = 0.0) -> tuple[str, np.ndarray]:
+    out_FPD = np.zeros((len(times_s), 729, 588), np.uint8)
+    return video.render(times_s, out_FPD, clip_start_s), out_FPD
+
+
+def test_a_video_knows_its_facts_without_being_opened(tmp_path: Path):
+    facts = VideoFacts(12.5, 250, 20.0)
+    video = LazyVideo(MediaRef("0" * 64, "video", 640, 360, 9, facts), MediaStore(tmp_path))
+    assert (video.width, video.height, video.duration_s, video.num_frames, video.fps) == (640, 360, 12.5, 250, 20.0)
+    assert "640x360" in repr(video)
+    with pytest.raises(StoreError, match="convert again"):
+        video.encoded()
+    with pytest.raises(ValueError, match="kind image"):
+        LazyVideo(MediaRef("0" * 64, "image", 640, 360, 9), MediaStore(tmp_path))
+
+
+def test_a_video_decodes_the_frames_that_are_asked_for(tmp_path: Path):
+    video = stored_video(tmp_path, clip())
+    assert np.array_equal(video.decode([0.5, 1.25]), shown_plainly(clip(), [0.5, 1.25]))
+    assert np.array_equal(video.decode([0.5], clip_start_s=1.0), shown_plainly(clip(), [1.5]))
+    assert video.decode().shape == (9, 48, 64, 3)  # 0, 0.5, ... 3.5 and the last instant
+    assert pickle.loads(pickle.dumps(video)).encoded() == clip()
+
+
+def test_prepared_frames_are_used_where_they_are_the_very_frames(tmp_path: Path):
+    grid_s = np.arange(0, 4, 0.5)
+    video = stored_video(tmp_path, clip(), prepare_frames(clip(), [(0.0, grid_s)]))
+    came_from, prepared_FPD = patches(video, grid_s[::2].tolist())
+    assert came_from == "prepared"
+    _, original_FPD = patches(stored_video(tmp_path / "other", clip()), grid_s[::2].tolist())
+    assert 40 <= psnr_db(prepared_FPD, original_FPD) < 60
+    assert patches(video, [0.0, 0.5], 0.5)[0] == "prepared"
+    came_from, off_grid_FPD = patches(video, [0.25])
+    assert came_from == "original"
+    assert np.array_equal(off_grid_FPD, patches(as_video(clip()), [0.25])[1])
+
+
+def test_a_path_and_bytes_are_videos(tmp_path: Path):
+    (tmp_path / "clip.mp4").write_bytes(clip())
+    for value in (clip(), tmp_path / "clip.mp4", str(tmp_path / "clip.mp4")):
+        video = as_video(value)
+        assert (video.width, video.height, video.num_frames) == (64, 48, 40)
+        assert (video.duration_s, video.fps) == (pytest.approx(4.0), pytest.approx(10.0))
+        assert np.array_equal(video.decode([1.0]), shown_plainly(clip(), [1.0]))
+        assert video.decode().shape == (9, 48, 64, 3)
+
+
+def test_a_video_object_stays_what_it_is(tmp_path: Path):
+    video = stored_video(tmp_path, clip())
+    assert as_video(video) is video
+
+
+def test_frames_in_memory_are_shown_by_their_times():
+    frames = np.stack([draw(second) for second in range(4)])
+    video = as_video(frames, timestamps=[3.0, 4.0, 4.5, 7.0], fps=2.0)
+    assert (video.width, video.height, video.num_frames, video.duration_s) == (64, 48, 4, 4.5)
+    asked_s, shown = [0.0, 0.9, 1.2, 1.6, 4.2, 99.0], [0, 0, 1, 2, 3, 3]
+    assert np.array_equal(video.decode(asked_s), frames[shown])
+    assert np.array_equal(video.decode([0.2], clip_start_s=1.0), frames[[1]])
+    came_from, out_FPD = patches(video, asked_s)
+    assert came_from == "original"
+    assert np.array_equal(unpatchify(out_FPD)[4], resize_bilinear(frames[3], 378, 378))
+
+
+def test_frames_at_a_rate_last_equally_long():
+    video = as_video(np.stack([draw(second) for second in range(6)]), fps=3.0)
+    assert (video.duration_s, video.fps) == (2.0, 3.0)
+    assert len(video.decode()) == 5
+    assert as_video(np.zeros((1, 4, 4, 3), np.uint8), timestamps=[5.0]).duration_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "clock"),
+    [
+        (None, {}),
+        (7, {}),
+        ("no/such/file.mp4", {}),
+        (b"words", {}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"fps": 0}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": [0.0]}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": [1.0, 0.5]}),
+        (np.zeros((2, 4, 4, 3), np.float32), {"fps": 1}),
+        (np.zeros((4, 4, 3), np.uint8), {"fps": 1}),
+        (np.zeros((0, 4, 4, 3), np.uint8), {"fps": 1}),
+    ],
+)
+def test_anything_else_is_no_video(value: Any, clock: dict[str, Any]):
+    with pytest.raises(ExampleError, match="bad_video"):
+        as_video(value, **clock)

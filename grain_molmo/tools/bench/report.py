@@ -24,6 +24,7 @@ _LIBRARIES = (
 )
 
 Seconds = list[float]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,24 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def time_in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
+def time_in_turn(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, Seconds]:
     """Seconds that each contender took, by round: A B C A B C ..., after one round that is not counted."""
     seconds: dict[str, Seconds] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, contender in contenders.items():
-            elapsed = timed(contender)
+            elapsed = timed(contender, clock)
             if number:
                 seconds[name].append(elapsed)
     return seconds
 
 
-def timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
     """Seconds that the work took."""
-    started = time.perf_counter()
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def speed_ratio(ours: Seconds, baseline: Seconds) -> float:
