@@ -118,9 +118,10 @@ def convert_set(
     plans = plan_splits(spec, sources, validation_fraction=options.validation_fraction, max_rows=options.max_rows)
     with_frames = spec.is_video and options.video_frames
     summary = Summary(spec.name, "videos and frames" if with_frames else "videos" if spec.is_video else "pictures")
+    loader = MediaLoader(fetcher)
     for plan in plans:
         summary.rows += plan.num_rows
-        manifest = _convert_split(spec, plan, data_dir, fetcher, options, summary)
+        manifest = _convert_split(spec, plan, data_dir, loader, options, summary)
         if manifest is not None:
             summary.examples[plan.split] = manifest.num_examples
     summary.seconds = round(time.monotonic() - started, 3)
@@ -136,7 +137,7 @@ def _require_videos(spec: SetSpec, source: SourceSplit, options: Options) -> Non
 
 
 def _convert_split(
-    spec: SetSpec, plan: SplitPlan, data_dir: Path, fetcher: ImageFetcher, options: Options, summary: Summary
+    spec: SetSpec, plan: SplitPlan, data_dir: Path, loader: MediaLoader, options: Options, summary: Summary
 ) -> SplitManifest | None:
     """Converts one split and adds to the summary; None if not one of its rows could be converted."""
     converter = {
@@ -164,7 +165,7 @@ def _convert_split(
         writer.discard()
         writer = open_writer()
     media_before = len(MediaStore(data_dir))
-    rejects = _write_shards(spec, plan, writer, fetcher, options)
+    rejects = _write_shards(spec, plan, writer, loader, options)
     summary.rejected.update(Counter(summary.rejected) + Counter(reject.reason for reject in rejects))
     summary.warnings += _unit_warnings(spec, plan, rejects)
     if len(rejects) == plan.num_rows:  # a row is part of a record or rejected, never both
@@ -192,11 +193,11 @@ def _committed(data_dir: Path, name: str, split: str) -> SplitManifest | None:
 
 
 def _write_shards(
-    spec: SetSpec, plan: SplitPlan, writer: SplitWriter, fetcher: ImageFetcher, options: Options
+    spec: SetSpec, plan: SplitPlan, writer: SplitWriter, loader: MediaLoader, options: Options
 ) -> list[Reject]:
     """Writes the shards that are not written yet; the rejects of all."""
     rejects: list[Reject] = []
-    source, loader = plan.source, MediaLoader(fetcher)
+    source = plan.source
     place = Place(source.config or spec.config_of_others, plan.source_split, source.rows.folder, options.videos)
     with (
         _Progress(f"{spec.name} {plan.split}", plan.num_rows) as progress,

@@ -27,8 +27,7 @@ _Frame = list[Any]
 
 
 def _parse_track(row: Row, place: Place) -> Annotation:
-    task = row.get("task") if row.get("task") in TASKS else place.config
-    shared = {"video_id": _clip_of(row) or video_id(row), "task": task}
+    shared = {"video_id": _clip_of(row) or video_id(row), "task": place.config}
     if isinstance(source := row.get("video_dataset"), str):
         shared["video_dataset"] = source
     if row.get("tracks") is not None:
