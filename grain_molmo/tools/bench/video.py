@@ -28,6 +28,7 @@ from typing import Any, cast
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -101,8 +102,11 @@ def _clips(args: argparse.Namespace, cache: Path) -> Iterator[Clip]:
         for count in args.frames:
             yield _clip(_long_name(count), data, FrameSampling(max_frames=count))
     for path in sorted(args.media.rglob("*")) if args.media else ():
-        with contextlib.suppress(MediaError, OSError):  # other files may lie there
-            yield _clip(path.name, path.read_bytes(), FrameSampling(max_frames=384))
+        with contextlib.suppress(MediaError, FFmpegError, OSError):  # other files may lie there, and damaged ones
+            clip = _clip(path.name, path.read_bytes(), FrameSampling(max_frames=384))
+            for way in (render_frames, decode_sequentially):
+                way(clip.data, clip.asked_s, _room(clip))
+            yield clip
 
 
 def _long_name(count: int) -> str:
@@ -119,9 +123,7 @@ def _clip(name: str, data: bytes, sampling: FrameSampling) -> Clip:
     times_s = sample_times(info.duration_s, sampling)
     with open_video(data) as video:
         asked_s = moments(times_s, 0.0, video.index.begin_s, video.index.end_s)
-    clip = Clip(name, data, info, times_s, asked_s)
-    render_frames(data, clip.times_s, _room(clip))  # so that damaged files fail here
-    return clip
+    return Clip(name, data, info, times_s, asked_s)
 
 
 def _room(clip: Clip) -> np.ndarray:
