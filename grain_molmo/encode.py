@@ -119,8 +119,7 @@ class Encoder:
         if len(pictures) > stage.max_images:
             raise ExampleError("too_many_images", f"{len(pictures)} pictures, the stage takes {stage.max_images}")
         sizes_hw = [picture_size_hw(picture) for picture in pictures]
-        image_size = (sizes_hw[0][1], sizes_hw[0][0]) if sizes_hw else None
-        conversations = self._format(example, rng, image_size=image_size)
+        conversations = self._format(example, rng, image_sizes=[(width, height) for height, width in sizes_hw])
         slots: list[PictureSlot] = []
         first_crop = 0
         for picture, size_hw in zip(pictures, sizes_hw, strict=True):
@@ -164,7 +163,7 @@ class Encoder:
             rng.set_state(before)
             times_s = sample_times(duration_s, replace(sampling, max_frames=max_frames))
             conversations = self._format(
-                example, rng, image_size=(video.width, video.height), frame_times=times_s.tolist()
+                example, rng, image_sizes=[(video.width, video.height)], frame_times=times_s.tolist()
             )
             subtitles = text_tokens(subtitle_text(example.get("subtitle") or "", times_s.tolist()), self.tokenizer)
             return times_s, conversations, np.concatenate([frame_tokens(times_s, self.tokenizer), subtitles])
@@ -185,8 +184,8 @@ class Encoder:
         excess = 1 + n_visual + most_text - seq_len
         if excess <= 0:  # nearly always; the text need not be counted
             return excess
-        branches = [conversations] if isinstance(conversations[0], str) else conversations
-        n_text = sum(len(self.tokenizer.encode(text)) + 1 for branch in branches for text in branch)
+        texts = [text for branch in conversations for text in ([branch] if isinstance(branch, str) else branch)]
+        n_text = sum(len(self.tokenizer.encode(text)) + 1 for text in texts)
         return excess - max(0, most_text - n_text)
 
     def _format(
@@ -194,7 +193,7 @@ class Encoder:
         example: Mapping[str, Any],
         rng: np.random.RandomState,
         *,
-        image_size: tuple[int, int] | None,
+        image_sizes: Sequence[tuple[int, int]],
         frame_times: Sequence[float] | None = None,
     ) -> Conversations:
         stage = self.stage
@@ -203,7 +202,7 @@ class Encoder:
             rng,
             style_mode=stage.style_mode,
             prompt_mode=stage.prompt_mode,
-            image_size=image_size,
+            image_sizes=image_sizes,
             point_format=stage.point_format,
             frame_times=frame_times,
         )

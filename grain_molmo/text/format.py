@@ -29,7 +29,6 @@ def format_example(
     *,
     style_mode: str,
     prompt_mode: str,
-    image_size: tuple[int, int] | None = None,
     image_sizes: Sequence[tuple[int, int]] = (),
     frame_times: Sequence[float] | None = None,
     point_format: str = "markup",
@@ -48,8 +47,7 @@ def format_example(
         style_mode: how the style shows in the prompt, see `style_prefix`.
         prompt_mode: how a prompt is made from fields: "none" takes the fields as they are, "uber_model_v2" draws from
             templates (Molmo2 §2.3).
-        image_size: (width, height) of the picture or the video, for points in pixels.
-        image_sizes: those of all pictures, in place of `image_size`; only plain points need them.
+        image_sizes: (width, height) of each picture, or of the video, for points in pixels.
         frame_times: seconds from the clip's start, of the frames that will be shown. Tracks keep to them.
         point_format: "markup" for `<points ...>`, "plain" for "Point: x=245 y=378", behind "Image: 2" or "Time: 1.5"
             (and "Object: 1") where there are several.
@@ -64,8 +62,7 @@ def format_example(
         raise ConfigError(f"prompt mode {prompt_mode!r}: must be one of {', '.join(PROMPT_MODES)}")
     if point_format not in POINT_FORMATS:
         raise ConfigError(f"point format {point_format!r}: must be one of {', '.join(POINT_FORMATS)}")
-    sizes = tuple(image_sizes) or ((image_size,) if image_size else ())
-    scene = Scene(image_sizes=sizes, frame_times=frame_times, point_format=point_format, training=training)
+    scene = Scene(image_sizes=tuple(image_sizes), frame_times=frame_times, point_format=point_format, training=training)
     rules = _Rules(style_mode, PROMPT_MODES[prompt_mode], scene)
     if example.get("message_list") is None:
         if example.get("questions") is not None:

@@ -36,7 +36,7 @@ class Scene:
         """(width, height) that plain points are in pixels of: the picture's, else what the message says."""
         size = self.image_sizes[image] if image < len(self.image_sizes) else size_of_message
         if size is None:
-            raise ExampleError("no_scale", "plain points are in pixels; pass image_size, or image_sizes for several")
+            raise ExampleError("no_scale", "plain points are in pixels; pass image_sizes")
         return size
 
 

@@ -65,7 +65,7 @@ def format_sft(message, rng, style="", **arguments):
 def test_every_style_has_a_prompt_and_an_answer(style, training, point_format):
     seen = set()
     for seed in range(20):
-        arguments = {"training": training, "point_format": point_format, "image_size": (640, 480)}
+        arguments = {"training": training, "point_format": point_format, "image_sizes": [(640, 480)]}
         prompt, answer = format_sft(MESSAGES[style], np.random.RandomState(seed), style, **arguments)
         assert prompt.strip()
         assert answer.strip()

@@ -161,7 +161,7 @@ def test_without_templates_the_prompt_is_what_to_follow():
 
 
 def test_plain_tracks_say_time_and_object():
-    lines = format_track(FRAMES, point_format="plain", image_size=(128, 64))[1].splitlines()
+    lines = format_track(FRAMES, point_format="plain", image_sizes=[(128, 64)])[1].splitlines()
     assert lines[:3] == [
         "Time: 0.0 Object: 1 Point: x=4 y=4",
         "Time: 0.0 Object: 2 Point: x=100 y=1",
@@ -221,7 +221,7 @@ def test_tracks_need_a_size():
     arguments = {"style_mode": "no_style", "prompt_mode": "none"}
     with pytest.raises(ExampleError, match="no_scale"):
         format_example(message, ScriptedRandom(), **arguments)
-    assert format_example(message, ScriptedRandom(), image_size=(128, 64), **arguments)
+    assert format_example(message, ScriptedRandom(), image_sizes=[(128, 64)], **arguments)
 
 
 PIXEL = st.tuples(st.floats(0, 128, allow_subnormal=False), st.floats(0, 64, allow_subnormal=False))

@@ -74,13 +74,13 @@ def test_a_question_stands_in_for_a_label():
     ],
 )
 def test_plain_points_say_their_time(style, answer):
-    assert answer_of(POINTS, style, point_format="plain", image_size=(400, 200)) == answer
+    assert answer_of(POINTS, style, point_format="plain", image_sizes=[(400, 200)]) == answer
     assert answer_of({**POINTS, "width": 400, "height": 200}, style, point_format="plain") == answer
 
 
 def test_plain_counts_stand_where_the_style_has_them():
     one = {**POINTS, "timestamps": [1], "points": [[[50, 50]]]}
-    arguments = {"point_format": "plain", "image_size": (4, 4)}
+    arguments = {"point_format": "plain", "image_sizes": [(4, 4)]}
     assert answer_of(one, "video_point_count", **arguments) == "Time: 1.0 Point: x=2 y=2\nCount: 1"
     assert answer_of(one, "video_count_point", **arguments) == "Count: 1\nTime: 1.0 Point: x=2 y=2"
     assert answer_of({**one, "count": 0}, "video_point_count", **arguments) == "There are none.\nCount: 0"

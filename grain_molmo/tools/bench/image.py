@@ -31,6 +31,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.render import ImageBuffers, render_rows
+from grain_molmo.slots import PictureSlot
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
@@ -235,6 +236,7 @@ def _step_ms(encoder: Encoder, count: int, rounds: int) -> dict[str, float]:
             example = encoder(_draw(number))
             times.append(time.perf_counter())
             (slot,) = example.slots
+            assert isinstance(slot, PictureSlot)
             data = slot.picture.encoded()
             times.append(time.perf_counter())
             pixels_HW3 = decode_image(data)
