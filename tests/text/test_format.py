@@ -232,7 +232,7 @@ def test_pointing_answers_by_style(message, prompt, answer):
 def test_points_are_measured_against_the_first_scale_that_is_there(message, image_size, coords):
     """Units of the datasets sheet, §0.4."""
     message = {"style": "pointing", "label": "x", "points": [[25.0, 50.0]], **message}
-    assert f"1 1 {coords}" in question_and_answer(message, image_size=image_size)[1]
+    assert f"1 1 {coords}" in question_and_answer(message, image_sizes=[image_size] if image_size else [])[1]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_points_are_measured_against_the_first_scale_that_is_there(message, imag
 )
 def test_plain_points_are_in_pixels(message, answer):
     message = {"label": "x", **POINTS, **message}
-    assert question_and_answer(message, point_format="plain", image_size=(400, 200))[1] == answer
+    assert question_and_answer(message, point_format="plain", image_sizes=[(400, 200)])[1] == answer
 
 
 @pytest.mark.parametrize(
