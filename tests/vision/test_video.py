@@ -132,11 +132,11 @@ def test_the_packets_of_a_large_file_are_read_twice_instead_of_kept(monkeypatch)
     assert_same(shown(clip(), times_s), shown_plainly(clip(), times_s))
 
 
-def test_only_what_is_needed_is_decoded(monkeypatch):
+def test_only_what_is_needed_is_decoded():
     index = index_of(clip(seconds=10.0))
-    needed_N, anew_N = index.needed_for(index.shown_at([0.0, 5.05]).tolist())
-    assert np.flatnonzero(anew_N).tolist() == [0, 48]
-    assert needed_N.sum() < 8
+    needed = index.needed_for(index.shown_at([0.0, 5.05]).tolist())
+    assert np.flatnonzero(needed.anew_N).tolist() == [0, 48]
+    assert needed.packets_N.sum() < 8
 
 
 # ---- which frame is shown when ----
