@@ -49,7 +49,9 @@ def probe_video(data: bytes) -> VideoInfo:
 
 
 def decode_frames(data: bytes, times_s: _TIMES_S, clip_start_s: float = 0.0) -> Iterator[tuple[list[int], np.ndarray]]:
-    """The frames shown at the given times, in order of presentation, each once; a few are in memory at a time.
+    """The frames shown at the given times, each once; a few are in memory at a time.
+
+    They come in order of presentation; where a file's times jump back and forth, in the decoder's order.
 
     Args:
         data: the video file's bytes.

@@ -61,20 +61,23 @@ class _NoKeyFrameError(Exception):
 
 def _decode_needed(video: OpenVideo, ticks: Sequence[int]) -> Iterator[VideoFrame]:
     """Frames in order of presentation, the wanted ones among them, as far as the container's key frames are true."""
-    index, decoder, can_skip = video.index, video.decoder(), video.can_skip()
-    needed_N, anew_N = index.needed_for(ticks)
+    decoder, can_skip = video.decoder(), video.can_skip()
+    needed = video.index.needed_for(ticks)
     wanted = set(ticks)
     promised = None  # the time of the key frame that decoding began at, until it has come out
-    num_packets = int(np.flatnonzero(needed_N).max(initial=-1)) + 1
+    skipping = False
+    num_packets = int(np.flatnonzero(needed.packets_N).max(initial=-1)) + 1
     for place, packet in enumerate(itertools.islice(video.packets(), num_packets)):
-        if not needed_N[place]:
+        if not needed.packets_N[place]:
             continue
-        if anew_N[place]:
-            yield from decoder.decode(None)  # frames that were held back for their order
-            decoder.flush_buffers()
-            promised = None if index.is_hidden_N[place] else packet.pts
-        if can_skip:
-            decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        if needed.anew_N[place]:
+            if place:
+                yield from decoder.decode(None)  # frames that were held back for their order
+                decoder.flush_buffers()
+            promised = packet.pts if needed.shows_key_N[place] else None
+        if can_skip and skipping != (packet.pts not in wanted):
+            skipping = not skipping
+            decoder.skip_frame = "NONREF" if skipping else "DEFAULT"
         for frame in decoder.decode(packet):
             if promised is not None and (frame.pts != promised or not _is_intra(frame)):
                 raise _NoKeyFrameError

@@ -25,6 +25,21 @@ def moments(times_s: Sequence[float] | np.ndarray, clip_start_s: float, begin_s:
 
 
 @dataclass(frozen=True, eq=False)
+class Needed:
+    """What must be decoded, by packet.
+
+    Attributes:
+        packets_N: bool, what goes to the decoder.
+        anew_N: bool, the key frames before which packets are left out, so that the decoder begins afresh.
+        shows_key_N: bool, those of `anew_N` that are themselves the first frame to come out.
+    """
+
+    packets_N: np.ndarray
+    anew_N: np.ndarray
+    shows_key_N: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class PacketIndex:
     """A video stream's N packets in order of decoding, one frame each.
 
@@ -109,8 +124,8 @@ class PacketIndex:
         is_lost_F = np.isin(self.shown_pts_F, self.pts_N[:first_key])
         return np.where(is_lost_F, np.maximum(self.shown_pts_F, self.pts_N[first_key]), self.shown_pts_F)
 
-    def needed_for(self, wanted_pts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The packets to decode so that the frames of these ticks come out, and where decoding begins anew: [N] bool.
+    def needed_for(self, wanted_pts: Sequence[int]) -> "Needed":
+        """The packets to decode so that the frames of these ticks come out.
 
         Of each group that begins with a key frame, those up to the last wanted one. Frames that follow a key frame but
         are shown before it may refer to the group before: if one is wanted, that group is needed too, else they are
@@ -127,8 +142,11 @@ class PacketIndex:
                 start = key_of_N[start - 1]
             needed_N[start : place + 1] = True
         anew_N = needed_N & self.is_key_N & ~np.concatenate([[False], needed_N[:-1]])
+        shows_key_N = anew_N & ~self.is_hidden_N
         for start in np.flatnonzero(anew_N).tolist():
             leading_N = is_leading_N & (key_of_N == start)
-            if not (leading_N & is_wanted_N).any():
+            if (leading_N & is_wanted_N).any():
+                shows_key_N[start] = False
+            else:
                 needed_N &= ~leading_N
-        return needed_N, anew_N
+        return Needed(needed_N, anew_N, shows_key_N)

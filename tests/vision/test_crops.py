@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from grain_molmo.special_tokens import IM_COL, IM_END, IM_PATCH, IM_START, LOW_RES_IM_START
 from grain_molmo.vision.crops import (
     Tiling,
+    frame_pooling,
     layout_tokens,
     pool_windows,
     pooling_indices,
@@ -225,3 +226,11 @@ class TestRenderCrops:
     def test_a_wrong_picture_is_refused(self, image):
         with pytest.raises(ValueError, match="a picture must be"):
             rendered(image, Tiling(1, 1))
+
+
+def test_a_frame_pools_whole_windows_of_nine_patches():
+    """Molmo2 §4.4: token (i, j) averages patches (3i + dy) * 27 + 3j + dx."""
+    pooling = frame_pooling()
+    assert (pooling.shape, pooling.dtype) == ((81, 9), np.int32)
+    assert pooling[9 * 2 + 4].tolist() == [(6 + dy) * 27 + 12 + dx for dy in range(3) for dx in range(3)]
+    assert sorted(pooling.ravel().tolist()) == list(range(729))

@@ -56,26 +56,35 @@ def _encode(options: tuple[tuple[str, str], ...], container: str, codec: str, fr
     return out.getvalue()
 
 
-def remux(
-    data: bytes, container: str, *, all_keys: bool = False, cover: bytes | None = None, video: bool = True
-) -> bytes:
-    """The same packets in another container; each marked as a key frame, or beside a cover picture, if asked."""
+def remux(data: bytes, container: str, *, all_keys: bool = False) -> bytes:
+    """The same packets in another container, each marked as a key frame if asked."""
     out = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=container) as file:
-        if cover is not None:
-            picture: Any = file.add_stream("mjpeg", rate=1)
-            picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
-            picture.disposition = Disposition.attached_pic
-        stream: Any = file.add_stream_from_template(source.streams.video[0]) if video else None
-        if cover is not None:
-            packet = av.Packet(cover)
-            packet.stream, packet.pts, packet.dts, packet.is_keyframe = picture, 0, 0, True
-            file.mux(packet)
-        for packet in source.demux(source.streams.video[0]) if video else ():
-            if packet.dts is not None:
-                packet.stream, packet.is_keyframe = stream, all_keys or packet.is_keyframe
-                file.mux(packet)
+        _copy_video(source, file, file.add_stream_from_template(source.streams.video[0]), all_keys)
     return out.getvalue()
+
+
+def with_cover(data: bytes, cover: bytes, *, video: bool = True) -> bytes:
+    """An mp4 of a clip's packets, or of none, beside a cover picture (JPEG)."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(out, "w", format="mp4") as file:
+        picture: Any = file.add_stream("mjpeg", rate=1)
+        picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        picture.disposition = Disposition.attached_pic
+        stream = file.add_stream_from_template(source.streams.video[0]) if video else None
+        packet = av.Packet(cover)
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = picture, 0, 0, True
+        file.mux(packet)
+        if stream is not None:
+            _copy_video(source, file, stream)
+    return out.getvalue()
+
+
+def _copy_video(source: Any, file: Any, stream: Any, all_keys: bool = False) -> None:
+    for packet in source.demux(source.streams.video[0]):
+        if packet.dts is not None:
+            packet.stream, packet.is_keyframe = stream, all_keys or packet.is_keyframe
+            file.mux(packet)
 
 
 def frames_in_order(data: bytes) -> Iterator[tuple[int, np.ndarray]]:
@@ -83,7 +92,9 @@ def frames_in_order(data: bytes) -> Iterator[tuple[int, np.ndarray]]:
     convert = RgbConverter()
     with av.open(io.BytesIO(data)) as container:
         assert isinstance(container, InputContainer)
-        for packet in container.demux(container.streams.best("video")):
+        stream: Any = container.streams.best("video")
+        stream.codec_context.thread_count = 1  # FFmpeg's VP8 decoder has races in several
+        for packet in container.demux(stream):
             with contextlib.suppress(FFmpegError):
                 for frame in packet.decode():
                     yield frame.pts, convert(frame)
