@@ -49,7 +49,9 @@ def probe_video(data: bytes) -> VideoInfo:
 
 
 def decode_frames(data: bytes, times_s: _TIMES_S, clip_start_s: float = 0.0) -> Iterator[tuple[list[int], np.ndarray]]:
-    """The frames shown at the given times, in order of presentation, each once; a few are in memory at a time.
+    """The frames shown at the given times, each once; a few are in memory at a time.
+
+    They come in order of presentation. Of a damaged file, some that had to be decoded again may come late.
 
     Args:
         data: the video file's bytes.
