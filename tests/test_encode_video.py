@@ -131,6 +131,17 @@ def test_a_row_without_room_for_a_frame_is_said_to_be_too_short():
     assert caught.value.reason == "too_long"
 
 
+def test_a_subtitle_longer_than_a_row_leaves_no_room():
+    with pytest.raises(ExampleError, match="subtitle take") as caught:
+        encode(film(3, 1, subtitle="word " * 1000), seq_len=4096)
+    assert caught.value.reason == "too_long"
+
+
+def test_metadata_of_any_kind_travel_with_a_video():
+    example = {**film(3, 1), "metadata": "my notes", "timestamps": [0.0, 1.0, 2.0]}
+    assert frames_of(encode(example)).times_s.tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+
+
 def test_shortening_changes_no_other_random_choice():
     choices = {"question": "Which?", "options": ["red", "green", "blue"], "answer_idx": 1}
     example = film(90, 1, message_list=[{"style": "video_multiple_choice", **choices}] * 3)

@@ -152,6 +152,15 @@ def test_a_path_and_bytes_are_videos(tmp_path: Path):
         assert video.decode().shape == (9, 48, 64, 3)
 
 
+def test_a_file_that_is_gone_when_it_is_rendered_is_an_error_of_the_media(tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    video = as_video(path)
+    path.unlink()
+    with pytest.raises(MediaError, match="unreadable"):
+        patches(video, [0.0])
+
+
 def test_a_video_object_stays_what_it_is(tmp_path: Path):
     video = stored_video(tmp_path, clip())
     assert as_video(video) is video
@@ -184,7 +193,10 @@ def test_frames_at_a_rate_last_equally_long():
         ("no/such/file.mp4", {}),
         (b"words", {}),
         (np.zeros((2, 4, 4, 3), np.uint8), {}),
+        ("a name\0", {}),
         (np.zeros((2, 4, 4, 3), np.uint8), {"fps": 0}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"fps": "two"}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": ["a", "b"]}),
         (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": [0.0]}),
         (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": [1.0, 0.5]}),
         (np.zeros((2, 4, 4, 3), np.float32), {"fps": 1}),
