@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vision_clips import clip, draw, shown_plainly
 
 from grain_molmo.errors import ExampleError, MediaError, StoreError
 from grain_molmo.store import MediaRef, MediaStore, Record, SplitWriter, VideoFacts, content_key
+from grain_molmo.store.example_proto import decode_example, encode_example
 from grain_molmo.vision.crops import unpatchify
 from grain_molmo.vision.image import decode_image, probe_image
 from grain_molmo.vision.lazy import LazyImage, LazyVideo, as_video
@@ -140,6 +142,21 @@ def test_prepared_frames_are_used_where_they_are_the_very_frames(tmp_path: Path)
     came_from, off_grid_FPD = patches(video, [0.25])
     assert came_from == "original"
     assert np.array_equal(off_grid_FPD, patches(as_video(clip()), [0.25])[1])
+
+
+@pytest.mark.parametrize("damage", ["words", "a picture", "missing"])
+def test_prepared_frames_that_are_damaged_or_missing_are_reported_and_not_used(tmp_path: Path, caplog, damage: str):
+    fields = decode_example(prepare_frames(clip(), [(0.0, [0.0, 0.5])]))
+    pictures = [fields.pop("frame")[0], b"words"]
+    frames = {"words": b"words", "a picture": encode_example(bytes_lists={"frame": pictures}, int64_lists=fields)}
+    video = stored_video(tmp_path, clip(), frames.get(damage, b""))
+    if damage == "missing":
+        assert video.frames_ref is not None
+        video.frames_ref = replace(video.frames_ref, sha256="0" * 64)
+    came_from, shown_FPD = patches(video, [0.0, 0.5])
+    assert came_from == "original"
+    assert np.array_equal(shown_FPD, patches(as_video(clip()), [0.0, 0.5])[1])
+    assert "prepared frames cannot be used" in caplog.text
 
 
 def test_a_path_and_bytes_are_videos(tmp_path: Path):
