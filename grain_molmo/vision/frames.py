@@ -139,4 +139,4 @@ def _reaching_fps(duration_s: float, sampling: FrameSampling) -> float:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+    return isinstance(value, Real) and math.isfinite(value) and float(value) > 0

@@ -5,6 +5,7 @@ import itertools
 import json
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from vision_clips import HEIGHT, WIDTH, clip, draw, encode, frames_in_order, ind
 
 from converters.sample_clips import can_encode
 from grain_molmo.errors import MediaError
-from grain_molmo.vision import video_stream
+from grain_molmo.vision import video_decode, video_stream
 from grain_molmo.vision.crops import unpatchify
 from grain_molmo.vision.frames import FrameSampling, sample_times
 from grain_molmo.vision.resize import resize_bilinear
 from grain_molmo.vision.video import decode_frames, probe_video, render_frames
+from grain_molmo.vision.video_index import PacketIndex
 
 CODECS = [codec for codec in ("h264", "hevc", "vp9", "av1", "mpeg4") if can_encode(codec)]
 TIMES = st.lists(st.floats(-1, 6), min_size=1, max_size=6)
+OPEN_GROUPS = {"x264-params": "open-gop=1:keyint=8:min-keyint=4:scenecut=0:bframes=3:b-pyramid=normal"}
 SLOW = "androidx__media/long_1080p_lowbitrate.mp4"
 
 BROKEN = {
@@ -91,7 +94,7 @@ def test_any_times_of_any_codec_show_what_decoding_everything_shows(codec, times
 @pytest.mark.parametrize(
     ("encoder", "options"),
     [
-        ("libx264", {"x264-params": "open-gop=1:keyint=8:min-keyint=4:scenecut=0:bframes=3:b-pyramid=normal"}),
+        ("libx264", OPEN_GROUPS),
         ("libx265", {"x265-params": "open-gop=1:keyint=8:min-keyint=4:bframes=4:log-level=none:pools=none"}),
         ("libx265", {"x265-params": "temporal-layers=1:keyint=16:bframes=4:log-level=none:pools=none"}),
         ("libx264", {"x264-params": "intra-refresh=1:keyint=8:bframes=2"}),
@@ -106,6 +109,16 @@ def test_groups_that_refer_to_each_other_are_decoded_together(encoder, options, 
     seconds = [index_of(data).seconds(at) - begin_s + 0.01 for at in ticks]
     expected = shown_plainly(data, seconds)
     for time_s, frame_HW3 in zip(seconds, expected, strict=True):
+        assert_same(shown(data, [time_s]), [frame_HW3])
+
+
+def test_open_groups_are_decoded_apart_where_no_frame_needs_the_group_before(monkeypatch):
+    data = encode(OPEN_GROUPS, "matroska")
+    index = index_of(data)
+    times_s = [index.seconds(at) - index.begin_s + 0.01 for at in index.shown_pts_F.tolist()]
+    expected = shown_plainly(data, times_s)
+    monkeypatch.setattr(video_decode, "_sequential_frames", None)
+    for time_s, frame_HW3 in zip(times_s, expected, strict=True):
         assert_same(shown(data, [time_s]), [frame_HW3])
 
 
@@ -152,6 +165,14 @@ def test_a_frame_is_shown_until_the_next_one_begins():
         for place in places:
             found[place] = frame_HW3
     assert_same(found, expected)
+
+
+def test_frames_whose_key_frame_is_cut_away_are_stood_for_by_the_next_one():
+    is_key_N, is_hidden_N = np.arange(6) % 3 == 0, np.arange(6) == 0
+    index = PacketIndex(Fraction(1, 10), np.arange(6), np.ones(6, np.int64), is_key_N, is_hidden_N)
+    assert (index.num_frames, index.begin, index.end) == (5, 1, 6)
+    assert index.shown_at([0.0, 0.11, 0.21, 0.31, 9.0]).tolist() == [3, 3, 3, 4, 5]
+    assert index.shown_during(3) == [(1, 2), (2, 3), (3, 4)]
 
 
 def test_times_count_from_the_first_frame_and_from_the_clip():
