@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -184,8 +184,9 @@ class Encoder:
         excess = 1 + n_visual + most_text - seq_len
         if excess <= 0:  # nearly always; the text need not be counted
             return excess
-        texts = [text for branch in conversations for text in ([branch] if isinstance(branch, str) else branch)]
-        n_text = sum(len(self.tokenizer.encode(text)) + 1 for text in texts)
+        branches = cast("list[list[str]]", [conversations] if isinstance(conversations[0], str) else conversations)
+        n_ends = sum(len(branch) // 2 - 1 for branch in branches)  # the last of a branch is predicted, but no input
+        n_text = n_ends + sum(len(self.tokenizer.encode(text)) for branch in branches for text in branch)
         return excess - max(0, most_text - n_text)
 
     def _format(

@@ -1,5 +1,7 @@
 """From an example with a video to tokens and frames: which are shown, how they are said, what a row has room for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,6 +95,7 @@ def test_every_token_of_a_frame_pools_nine_patches_of_that_frame():
     assert pooling.shape == (7 * 81, 9)
     assert pooling.dtype == np.int32
     assert (pooling // 729 == np.repeat(np.arange(7), 81)[:, None]).all()
+    assert np.array_equal(replace(slot, first_crop=2).pooling(), pooling + 2 * 729)
     assert pooling[81 + 10].tolist() == [729 + (3 + y) * 27 + 3 + x for y in range(3) for x in range(3)]
 
 
@@ -114,6 +117,17 @@ def test_as_many_frames_are_shown_as_a_row_has_room_for(seq_len, seconds, cues):
         assert np.allclose(np.diff(slot.times_s), slot.times_s[-1] / max(1, len(slot.times_s) - 1))
         spread = len(" 10.5 ") + 83 + (len("subtitle\n") + 20 * 60 if cues else 0)
         assert encoded.n_tokens + spread + 2 > seq_len - seq_len // 8
+
+
+TREE = [{"messages": ["What moves?", "A ball.", "Where?", "Down."]}, {"messages": ["How many?", "One."]}]
+
+
+@pytest.mark.parametrize("text", [{}, {"messages": ["What?", "A ball.", "Where?", "Down."]}, {"message_list": TREE}])
+def test_a_row_that_holds_all_frames_exactly_shows_them_all(text):
+    example = film(60, 1, **text)
+    n_tokens = encode(example).n_tokens
+    assert len(frames_of(encode(example, seq_len=n_tokens)).times_s) == 121
+    assert len(frames_of(encode(example, seq_len=n_tokens - 1)).times_s) == 120
 
 
 def test_a_long_answer_is_cut_before_frames_are_given_up_for_it():

@@ -22,6 +22,7 @@ from grain_molmo.vision.frames import FrameSampling, sample_times
 from grain_molmo.vision.resize import resize_bilinear
 from grain_molmo.vision.video import decode_frames, probe_video, render_frames
 from grain_molmo.vision.video_index import PacketIndex
+from grain_molmo.vision.video_stream import open_video
 
 CODECS = [codec for codec in ("h264", "hevc", "vp9", "av1", "mpeg4") if can_encode(codec)]
 TIMES = st.lists(st.floats(-1, 6), min_size=1, max_size=6)
@@ -96,7 +97,7 @@ def test_any_times_of_any_codec_show_what_decoding_everything_shows(codec, times
     [
         ("libx264", OPEN_GROUPS),
         ("libx265", {"x265-params": "open-gop=1:keyint=8:min-keyint=4:bframes=4:log-level=none:pools=none"}),
-        ("libx265", {"x265-params": "temporal-layers=1:keyint=16:bframes=4:log-level=none:pools=none"}),
+        ("libx265", {"x265-params": "temporal-layers=3:keyint=16:bframes=4:log-level=none:pools=none"}),
         ("libx264", {"x264-params": "intra-refresh=1:keyint=8:bframes=2"}),
         ("mpeg2video", {"g": "8", "bf": "2"}),
     ],
@@ -122,11 +123,19 @@ def test_open_groups_are_decoded_apart_where_no_frame_needs_the_group_before(mon
         assert_same(shown(data, [time_s]), [frame_HW3])
 
 
-def test_key_frames_that_are_none_are_found_out():
-    data = remux(clip(), "nut", all_keys=True)
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_key_frames_that_are_none_are_found_out(codec):
+    data = remux(clip(codec), "nut", all_keys=True)
     assert index_of(data).is_key_N.all()
     times_s = [1.75, 2.05, 3.35]
     assert_same(shown(data, times_s), shown_plainly(data, times_s))
+
+
+@pytest.mark.parametrize(("layers", "skips"), [(1, True), (3, False)])
+def test_of_hevc_in_temporal_layers_no_frame_is_skipped(layers, skips):
+    options = {"x265-params": f"temporal-layers={layers}:keyint=16:bframes=4:log-level=none:pools=none"}
+    with open_video(encode(options, "matroska", "libx265")) as video:
+        assert video.can_skip() == skips
 
 
 def test_frames_without_times_are_counted():

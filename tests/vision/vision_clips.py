@@ -83,7 +83,9 @@ def frames_in_order(data: bytes) -> Iterator[tuple[int, np.ndarray]]:
     convert = RgbConverter()
     with av.open(io.BytesIO(data)) as container:
         assert isinstance(container, InputContainer)
-        for packet in container.demux(container.streams.best("video")):
+        stream: Any = container.streams.best("video")
+        stream.codec_context.thread_count = 1  # in several, FFmpeg's VP8 gives other pixels each time
+        for packet in container.demux(stream):
             with contextlib.suppress(FFmpegError):
                 for frame in packet.decode():
                     yield frame.pts, convert(frame)
