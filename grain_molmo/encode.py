@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -83,8 +83,7 @@ class Encoder:
             example = self.datasets[draw.dataset].get(draw.index, rng)
             if not isinstance(example, Mapping):
                 raise ExampleError("bad_example", f"get returned {type(example).__name__}, not a dict")
-            if isinstance(metadata := example.get("metadata"), Mapping):
-                example_id = metadata.get("id", draw.index)
+            example_id = _facts(example).get("id", draw.index)
             arrays, slots = self._encode(draw.dataset, example, rng)
             return EncodedExample(draw, str(example_id), arrays, tuple(slots))
         except ExampleError as error:
@@ -150,7 +149,7 @@ class Encoder:
             raise ExampleError("video", f"stage {stage.name!r} takes pictures and text, not video")
         if example.get("image") is not None:
             raise ExampleError("mixed_media", "an example has pictures or a video, not both")
-        metadata = example.get("metadata") or {}
+        metadata = _facts(example)
         video = as_video(example["video"], timestamps=example.get("timestamps"), fps=metadata.get("video_fps"))
         clip_start_s, duration_s = clip_window(
             video.duration_s, metadata.get("clip_start_time"), metadata.get("clip_end_time")
@@ -173,7 +172,8 @@ class Encoder:
         while (excess := self._excess(conversations, len(visual_tokens))) > 0:
             n_frames = len(times_s) - max(1, excess * len(times_s) // len(visual_tokens))
             if n_frames < 1:
-                raise ExampleError("too_long", f"a row of {stage.seq_len} tokens has no room for a frame")
+                takes = f"{len(times_s)} frames and the subtitle take {len(visual_tokens)} tokens"
+                raise ExampleError("too_long", f"{takes}; a row of {stage.seq_len} has no room for a frame")
             times_s, conversations, visual_tokens = show(n_frames)
         return conversations, visual_tokens, [FramesSlot(video, times_s, clip_start_s, n_wanted)]
 
@@ -184,8 +184,9 @@ class Encoder:
         excess = 1 + n_visual + most_text - seq_len
         if excess <= 0:  # nearly always; the text need not be counted
             return excess
-        texts = [text for branch in conversations for text in ([branch] if isinstance(branch, str) else branch)]
-        n_text = sum(len(self.tokenizer.encode(text)) + 1 for text in texts)
+        branches = cast("list[list[str]]", [conversations] if isinstance(conversations[0], str) else conversations)
+        n_ends = sum(len(branch) // 2 - 1 for branch in branches)  # the last of a branch is predicted, but no input
+        n_text = n_ends + sum(len(self.tokenizer.encode(text)) for branch in branches for text in branch)
         return excess - max(0, most_text - n_text)
 
     def _format(
@@ -206,6 +207,12 @@ class Encoder:
             point_format=stage.point_format,
             frame_times=frame_times,
         )
+
+
+def _facts(example: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The example's metadata, if they are a dict; they may be anything."""
+    metadata = example.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _pictures(example: Mapping[str, Any]) -> list[Any]:

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
 from typing import Any
 
 import grain
@@ -115,7 +116,8 @@ def make_loader(
 def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
     if max_frames is not None and not stage.max_frames:
         raise ConfigError(f"max_frames={max_frames}: stage {stage.name!r} has no video")
-    crops_per_row = None if max_frames is None else max(stage.crops_per_row, max_frames)
+    # What is no number, the stage refuses.
+    crops_per_row = max(stage.crops_per_row, max_frames) if isinstance(max_frames, Integral) else None
     wishes = {"batch_size": batch_size, "seq_len": seq_len, "max_frames": max_frames, "crops_per_row": crops_per_row}
     return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 

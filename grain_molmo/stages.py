@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, cast
 
 from grain_molmo.errors import ConfigError
@@ -15,6 +15,13 @@ from grain_molmo.text.weights import CAPTION, POINT, PRETRAINING, SFT, LossWeigh
 from grain_molmo.vision.crops import PATCHES_PER_CROP
 
 Mixture = Mapping[str, float] | Sequence[Mapping[str, Any]]
+
+_LEAST = {
+    **dict.fromkeys(("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"), 1),
+    "crops_per_row": 2,  # a picture alone takes two
+    "max_frames": 0,
+}
+"""The fields of a stage that are whole numbers, and the least that each may be."""
 
 _POOLED_PER_CROP = math.ceil(PATCHES_PER_CROP**0.5 / 2) ** 2
 
@@ -128,18 +135,7 @@ class Stage:
         listed = {*self.weights, *(member.name for group in self.groups for member in group.members)}
         if strangers := self.rules.keys() - listed:
             raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
-        for key in ("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"):
-            if not isinstance(getattr(self, key), Integral):
-                raise ConfigError(f"stage {self.name!r}: {key} is {getattr(self, key)!r}, it must be a whole number")
-            if getattr(self, key) < 1:
-                raise ConfigError(f"stage {self.name!r}: {key} is {getattr(self, key)}, it must be at least 1")
-        if self.crops_per_row < 2:
-            raise ConfigError(f"stage {self.name!r}: crops_per_row is {self.crops_per_row}; a picture takes 2 or more")
-        if not isinstance(self.max_frames, Integral) or not 0 <= self.max_frames <= self.crops_per_row:
-            room = f"a row has room for {self.crops_per_row} frames (crops_per_row)"
-            raise ConfigError(f"stage {self.name!r}: max_frames is {self.max_frames!r}; {room}, 0 is a stage without")
-        if not 0 < self.max_fps < math.inf:
-            raise ConfigError(f"stage {self.name!r}: max_fps is {self.max_fps}, it must be above 0")
+        self._check_numbers()
         for key, allowed in (
             ("style_mode", STYLE_MODES),
             ("prompt_mode", PROMPT_MODES),
@@ -147,6 +143,22 @@ class Stage:
         ):
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"stage {self.name!r}: {key}={getattr(self, key)!r}; one of {', '.join(allowed)}")
+
+    def _check_numbers(self) -> None:
+        """Raises ConfigError for a number that cannot be, and makes plain ones of numpy's: the state compares them."""
+        for key, least in _LEAST.items():
+            value = getattr(self, key)
+            if not isinstance(value, Integral):
+                raise ConfigError(f"stage {self.name!r}: {key} is {value!r}, it must be a whole number")
+            if value < least:
+                raise ConfigError(f"stage {self.name!r}: {key} is {value}, it must be at least {least}")
+            object.__setattr__(self, key, int(value))
+        if self.max_frames > self.crops_per_row:
+            room = f"a row has room for {self.crops_per_row} frames (crops_per_row)"
+            raise ConfigError(f"stage {self.name!r}: max_frames is {self.max_frames}; {room}")
+        if not isinstance(self.max_fps, Real) or not 0 < self.max_fps < math.inf:
+            raise ConfigError(f"stage {self.name!r}: max_fps is {self.max_fps!r}, it must be a number above 0")
+        object.__setattr__(self, "max_fps", float(self.max_fps))
 
     @property
     def pooling_width(self) -> int:

@@ -1,5 +1,7 @@
 """From an example with a video to tokens and frames: which are shown, how they are said, what a row has room for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,6 +95,7 @@ def test_every_token_of_a_frame_pools_nine_patches_of_that_frame():
     assert pooling.shape == (7 * 81, 9)
     assert pooling.dtype == np.int32
     assert (pooling // 729 == np.repeat(np.arange(7), 81)[:, None]).all()
+    assert np.array_equal(replace(slot, first_crop=2).pooling(), pooling + 2 * 729)
     assert pooling[81 + 10].tolist() == [729 + (3 + y) * 27 + 3 + x for y in range(3) for x in range(3)]
 
 
@@ -116,6 +119,17 @@ def test_as_many_frames_are_shown_as_a_row_has_room_for(seq_len, seconds, cues):
         assert encoded.n_tokens + spread + 2 > seq_len - seq_len // 8
 
 
+TREE = [{"messages": ["What moves?", "A ball.", "Where?", "Down."]}, {"messages": ["How many?", "One."]}]
+
+
+@pytest.mark.parametrize("text", [{}, {"messages": ["What?", "A ball.", "Where?", "Down."]}, {"message_list": TREE}])
+def test_a_row_that_holds_all_frames_exactly_shows_them_all(text):
+    example = film(60, 1, **text)
+    n_tokens = encode(example).n_tokens
+    assert len(frames_of(encode(example, seq_len=n_tokens)).times_s) == 121
+    assert len(frames_of(encode(example, seq_len=n_tokens - 1)).times_s) == 120
+
+
 def test_a_long_answer_is_cut_before_frames_are_given_up_for_it():
     example = film(60, 1, messages=["What moves?", "A ball. " * 1000])
 
@@ -129,6 +143,17 @@ def test_a_row_without_room_for_a_frame_is_said_to_be_too_short():
     with pytest.raises(ExampleError, match="no room for a frame") as caught:
         encode(film(3, 1), seq_len=90)
     assert caught.value.reason == "too_long"
+
+
+def test_a_subtitle_longer_than_a_row_leaves_no_room():
+    with pytest.raises(ExampleError, match="subtitle take") as caught:
+        encode(film(3, 1, subtitle="word " * 1000), seq_len=4096)
+    assert caught.value.reason == "too_long"
+
+
+def test_metadata_of_any_kind_travel_with_a_video():
+    example = {**film(3, 1), "metadata": "my notes", "timestamps": [0.0, 1.0, 2.0]}
+    assert frames_of(encode(example)).times_s.tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
 
 
 def test_shortening_changes_no_other_random_choice():

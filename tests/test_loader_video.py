@@ -203,6 +203,11 @@ def test_a_recipe_without_any_of_its_sets_is_an_error(tmp_path):
         gm.make_loader("sft", recipe="molmo2", data_dir=tmp_path, tokenizer="bytes")
 
 
+def test_frames_that_are_no_number_are_refused(open_loader):
+    with pytest.raises(ConfigError, match="max_frames is '8'"):
+        open_loader("sft", max_frames="8")
+
+
 def test_frames_of_a_stage_without_video_are_refused(open_loader):
     with pytest.raises(ConfigError, match="stage 'pretraining' has no video"):
         open_loader("pretraining", max_frames=8)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from grain_molmo.errors import ConfigError
@@ -118,7 +119,18 @@ def test_the_brief_s_nine_sets_make_up_the_stages_with_video():
     assert set(STAGES["sft"].weights) == set(STAGES["long_context"].weights) == nine
 
 
-@pytest.mark.parametrize("changes", [{"max_frames": 129}, {"max_frames": -1}, {"max_frames": 2.5}, {"max_fps": 0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"max_frames": 129}, {"max_frames": -1}, {"max_frames": 2.5}, {"max_frames": "8"}),
+        *({"max_fps": 0}, {"max_fps": None}, {"max_fps": "2"}),
+    ],
+)
 def test_a_stage_refuses_frames_that_a_row_has_no_room_for(changes):
     with pytest.raises(ConfigError, match="max_f"):
         Stage(mixture={"a": 1}, crops_per_row=128, **changes)
+
+
+def test_numbers_of_numpy_make_the_same_stage():
+    theirs = Stage(mixture={"a": 1}, crops_per_row=np.int64(16), max_frames=np.int32(8), max_fps=np.float32(2))
+    assert repr(theirs) == repr(Stage(mixture={"a": 1}, crops_per_row=16, max_frames=8, max_fps=2))

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,10 @@ class FrameSampling:
         Raises:
             ExampleError: with reason "bad_sampling", if they make no sense.
         """
-        if not overrides:
+        if overrides is None:
             return self
+        if not isinstance(overrides, Mapping):
+            raise ExampleError("bad_sampling", f"sampler_overrides is {overrides!r:.80}, not a dict")
         try:
             fields: dict[str, Any] = {}
             if "frame_sample_mode" in overrides:
@@ -67,7 +70,7 @@ class FrameSampling:
             if "max_fps" in overrides:
                 fields["max_fps"] = None if overrides["max_fps"] is None else float(overrides["max_fps"])
             return replace(self, **fields)
-        except (AttributeError, TypeError, ValueError) as error:  # ConfigError is a ValueError
+        except (OverflowError, TypeError, ValueError) as error:  # ConfigError is a ValueError
             raise ExampleError("bad_sampling", f"sampler_overrides {overrides!r}: {error}") from error
 
 
@@ -107,11 +110,13 @@ def clip_window(
         clip_end_s: where it ends; None or an end beyond the video's is the video's end.
 
     Raises:
-        ExampleError: with reason "bad_clip", if the part is empty or lies outside the video.
+        ExampleError: with reason "bad_clip", if the part is empty or lies outside the video, or is not said in numbers.
     """
     if clip_start_s is None:
         return 0.0, duration_s
     end_s = duration_s if clip_end_s is None else clip_end_s
+    if not (isinstance(clip_start_s, Real) and isinstance(end_s, Real)):
+        raise ExampleError("bad_clip", f"from {clip_start_s!r:.80} to {clip_end_s!r:.80}; both must be seconds")
     if not 0 <= clip_start_s < min(end_s, duration_s):  # false for NaN, too
         raise ExampleError("bad_clip", f"from {clip_start_s} s to {clip_end_s} s in a video of {duration_s} s")
     return clip_start_s, min(end_s, duration_s) - clip_start_s
@@ -134,4 +139,4 @@ def _reaching_fps(duration_s: float, sampling: FrameSampling) -> float:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+    return isinstance(value, Real) and math.isfinite(value) and float(value) > 0

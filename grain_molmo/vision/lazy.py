@@ -1,16 +1,19 @@
 """Stored pictures and videos that know their facts, and decode when asked for pixels."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from grain_molmo.errors import MediaError
+from grain_molmo.errors import MediaError, StoreError
 from grain_molmo.store import MediaRef, MediaStore, VideoFacts
 from grain_molmo.vision.image import decode_image
 from grain_molmo.vision.prepared import PreparedFrames
 from grain_molmo.vision.video import render_frames
 from grain_molmo.vision.videos import as_video, default_times, stack_frames
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["LazyImage", "LazyVideo", "as_video"]
 
@@ -116,14 +119,27 @@ class LazyVideo:
         return stack_frames(self.encoded(), times_s, clip_start_s, (self.height, self.width))
 
     def render(self, times_s: Sequence[float] | np.ndarray, out_FPD: np.ndarray, clip_start_s: float = 0.0) -> str:
-        """Patches of the prepared frames where those are the very frames that are asked for: see `Video.render`."""
-        if self.frames_ref is not None:
-            prepared = PreparedFrames(self._store.read(self.frames_ref.sha256))
-            if prepared.covers(times_s, clip_start_s):
-                prepared.render(times_s, out_FPD, clip_start_s)
+        """Patches of the prepared frames where those are the very frames that are asked for: see `Video.render`.
+
+        Prepared frames that are damaged or missing are reported, and the original shown instead.
+        """
+        try:
+            if self._render_prepared(times_s, out_FPD, clip_start_s):
                 return "prepared"
+        except (MediaError, StoreError) as error:
+            logger.warning("%r: its prepared frames cannot be used, so the original is decoded: %s", self, error)
         render_frames(self.encoded(), times_s, out_FPD, clip_start_s)
         return "original"
+
+    def _render_prepared(self, times_s: Sequence[float] | np.ndarray, out_FPD: np.ndarray, clip_start_s: float) -> bool:
+        """Whether the prepared frames hold all that are asked for; if so, `out_FPD` shows them."""
+        if self.frames_ref is None:
+            return False
+        prepared = PreparedFrames(self._store.read(self.frames_ref.sha256))
+        if not prepared.covers(times_s, clip_start_s):
+            return False
+        prepared.render(times_s, out_FPD, clip_start_s)
+        return True
 
     def __repr__(self) -> str:
         return f"LazyVideo({self.width}x{self.height}, {self.duration_s:.1f} s, {self.ref.sha256[:12]})"

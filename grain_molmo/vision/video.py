@@ -51,7 +51,7 @@ def probe_video(data: bytes) -> VideoInfo:
 def decode_frames(data: bytes, times_s: _TIMES_S, clip_start_s: float = 0.0) -> Iterator[tuple[list[int], np.ndarray]]:
     """The frames shown at the given times, each once; a few are in memory at a time.
 
-    They come in order of presentation; where a file's times jump back and forth, in the decoder's order.
+    They come in order of presentation. Of a damaged file, some that had to be decoded again may come late.
 
     Args:
         data: the video file's bytes.

@@ -30,7 +30,10 @@ def first_frame(video: OpenVideo) -> VideoFrame:
 
 
 def wanted_frames(video: OpenVideo, ticks: Sequence[int]) -> Iterator[Shown]:
-    """The frames shown at these ticks (ascending), each with all of the ticks that it stands for."""
+    """The frames shown at these ticks (ascending), each with all of the ticks that it stands for.
+
+    In order of presentation, but for those that only come out when everything is decoded.
+    """
     left = set(ticks)
     if video.index.is_timed:
         for found in _sparse_frames(video, ticks):

@@ -31,7 +31,7 @@ class RgbConverter:
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         """The frame's pixels."""
-        by_scaler = frame.width % 32 == 0 and not frame.rotation
+        by_scaler = frame.width % 32 == 0 and not _rotation(frame)
         if by_scaler or (frame.format.name in _SAME_EITHER_WAY and frame.height % 2 == 0):
             rgb = self._scaler.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
         else:
@@ -66,7 +66,12 @@ def _scale_graph(frame: VideoFrame) -> tuple[Graph, FilterContext, FilterContext
 
 def _quarter_turns(frame: VideoFrame) -> int:
     """By how many quarter turns, counterclockwise, a frame is shown: 0 to 3. Reflections are ignored, as published."""
-    return round(frame.rotation / 90) % 4
+    return round(_rotation(frame) / 90) % 4
+
+
+def _rotation(frame: VideoFrame) -> int:
+    """Degrees counterclockwise; 0 where the matrix has no angle, as one of zeros, which FFmpeg reports as NaN."""
+    return frame.rotation if abs(frame.rotation) <= 360 else 0
 
 
 def _turned(pixels_HW3: np.ndarray, quarter_turns: int) -> np.ndarray:

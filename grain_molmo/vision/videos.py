@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,7 +84,7 @@ def as_video(value: Any, *, timestamps: Sequence[float] | np.ndarray | None = No
     """
     if isinstance(value, str | os.PathLike):
         path = Path(value)
-        return _opened(path.read_bytes, str(path))
+        return _opened(lambda: _read_file(path), str(path))
     if isinstance(value, bytes):
         return _opened(lambda: value, f"{len(value)} bytes")
     if isinstance(value, np.ndarray):
@@ -135,8 +136,16 @@ class _EncodedVideo:
 def _opened(read: Callable[[], bytes], what: str) -> _EncodedVideo:
     try:
         return _EncodedVideo(read)
-    except (MediaError, OSError) as error:
+    except MediaError as error:
         raise ExampleError("bad_video", f"{what}: {error}") from error
+
+
+def _read_file(path: Path) -> bytes:
+    """The file's bytes; that it is gone, or no file, is told of the medium as that it is broken would be."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: the name holds a null character
+        raise MediaError("unreadable", str(error)) from error
 
 
 class _FrameArray:
@@ -167,13 +176,16 @@ def _clock(
     num_frames: int, timestamps: Sequence[float] | np.ndarray | None, fps: float | None
 ) -> tuple[np.ndarray, float]:
     """When each frame is first shown, and when the last one ends, seconds."""
-    if fps is not None and not (np.isfinite(fps) and fps > 0):
+    if fps is not None and not (isinstance(fps, Real) and np.isfinite(float(fps)) and fps > 0):
         raise ExampleError("bad_video", f"fps must be a positive number, not {fps!r}")
     if timestamps is None:
         if fps is None:
             raise ExampleError("bad_video", "an array of frames needs their timestamps or fps")
         return np.arange(num_frames) / fps, num_frames / fps
-    starts_F = np.asarray(timestamps, np.float64)
+    try:
+        starts_F = np.asarray(timestamps, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ExampleError("bad_video", f"timestamps must be numbers: {error}") from error
     if starts_F.shape != (num_frames,) or not np.isfinite(starts_F).all() or (np.diff(starts_F) <= 0).any():
         raise ExampleError("bad_video", f"{num_frames} frames need as many ascending timestamps, not {timestamps!r}")
     # Without a rate, the last frame lasts as long as the others on average.

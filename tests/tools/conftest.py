@@ -61,8 +61,9 @@ class PackedRow:
 def pack(tokenizer) -> Callable[..., PackedRow]:
     """Packs examples, in their order, into one row of so many tokens and crops."""
 
-    def pack(*examples: dict[str, Any], seq_len: int = 4096, crops_per_row: int = 24) -> PackedRow:
-        stage = Stage(mixture={"given": 1}, seq_len=seq_len, crops_per_row=crops_per_row, batch_size=1, max_crops=4)
+    def pack(*examples: dict[str, Any], seq_len: int = 4096, crops_per_row: int = 24, max_frames: int = 0) -> PackedRow:
+        budgets = {"seq_len": seq_len, "crops_per_row": crops_per_row, "max_frames": max_frames}
+        stage = Stage(mixture={"given": 1}, batch_size=1, max_crops=4, **budgets)
         encoder = Encoder({"given": _Given(examples)}, stage, tokenizer, seed=0)
         encoded = [encoder(Draw("given", 0, index)) for index in range(len(examples))]
         with ThreadPoolExecutor(1) as pool:

@@ -1,5 +1,6 @@
 """The picture of a row: widths to scale, points where they belong, text that never breaks it."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from grain_molmo.tools import row_picture as picture
 from grain_molmo.tools.row_picture import INNER, draw_row, draw_token_bar, draw_view, token_segments
 from grain_molmo.tools.row_view import View, describe_row
 from grain_molmo.tools.text_layout import ELLIPSIS, Piece, cut, lay_out, share_lines, width_of
+from grain_molmo.tools.view_picture import branch_colour, draw_film
 
 BLACK, GREY, RED = (0, 0, 0), (128, 128, 128), (255, 0, 0)
 
@@ -167,3 +169,19 @@ def test_short_texts_leave_their_lines_to_long_ones():
     assert share_lines([1, 20, 3], 12) == [1, 8, 3]
     assert share_lines([5, 5, 5, 5], 2) == [1, 1, 1, 1]
     assert share_lines([], 12) == []
+
+
+def test_a_film_strip_shows_the_frames_that_are_pointed_at(pack, tokenizer):
+    frames = np.zeros((40, 60, 60, 3), np.uint8)
+    where = {"points": [[[50, 50]], [[20, 20]]], "timestamps": [11.0, 17.5], "point_scale": 100}
+    message = {"style": "video_point", "label": "dot", **where}
+    example = {"video": frames, "metadata": {"video_fps": 1}, "message_list": [message]}
+    packed = pack(example, seq_len=16_384, crops_per_row=128, max_frames=128)
+    (view,) = describe_row(packed.row, packed.infos, tokenizer).examples
+    assert len(view.frames) == 81
+    assert [point.frame for point in view.branches[0].points] == [11.0, 17.5]
+
+    strip = np.asarray(draw_film(view))
+
+    is_dot = (strip == branch_colour(0)).all(axis=2).astype(np.uint8)
+    assert cv2.connectedComponents(is_dot)[0] - 1 == 2

@@ -138,6 +138,26 @@ def test_each_picture_of_a_row_shows_its_own_pixels(pack, tokenizer):
     assert [[set(np.unique(pixels)) for pixels in views] for views in shown] == [[{40}] * 2, [{120}] * 2, [{200}] * 2]
 
 
+def film(n_frames, **fields):
+    """Frames of one second each; frame i is of the gray 10 i."""
+    frames = 10 * np.arange(n_frames, dtype=np.uint8)[:, None, None, None] * np.ones((1, 6, 8, 3), np.uint8)
+    return {"video": frames, "metadata": {"video_fps": 1}, **TALK, **fields}
+
+
+def test_each_frame_of_a_row_has_its_own_time_and_pixels(pack, tokenizer):
+    packed = pack({"image": noise(60, 80), **TALK}, film(3, subtitle="Listen."), film(2), seq_len=8192, max_frames=8)
+
+    picture, first, second = describe_row(packed.row, packed.infos, tokenizer).examples
+
+    assert (len(picture.pictures), picture.frames, first.pictures) == (1, (), ())
+    assert [frame.time for frame in first.frames] == ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5", "3.0"]
+    assert [frame.time for frame in second.frames] == ["0.0", "0.5", "1.0", "1.5", "2.0"]
+    for example, grays in ((first, [0, 0, 10, 10, 20, 20, 20]), (second, [0, 0, 10, 10, 10])):
+        assert [set(np.unique(frame.view.pixels_HW3)) for frame in example.frames] == [{gray} for gray in grays]
+        assert {frame.view.pixels_HW3.shape for frame in example.frames} == {(378, 378, 3)}
+    assert ["Listen." in example.branches[0].text for example in (picture, first, second)] == [False, True, False]
+
+
 def test_points_are_read_from_the_text_with_the_number_of_their_picture(pack, tokenizer):
     message = {"style": "pointing", "label": "cup", "points": [[25, 75], [50, 10]], "point_scale": 100}
     packed = pack({"image": noise(60, 80), "message_list": [message]})

@@ -151,7 +151,9 @@ def test_an_example_overrides_what_the_sampler_has():
         {"candidate_sampling_fps": ["fast"]},
         {"max_fps": -1},
         {"max_fps": "two"},
+        {"max_fps": 10**400},
         [1],
+        np.ones(2),
     ],
 )
 def test_overrides_that_make_no_sense_are_the_examples_fault(overrides):
@@ -183,4 +185,10 @@ def test_a_clip_ends_with_the_video_at_the_latest(start_s, end_s, window):
 )
 def test_a_clip_that_shows_nothing_is_an_error(start_s, end_s):
     with pytest.raises(ExampleError, match="bad_clip"):
+        clip_window(10, start_s, end_s)
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [("1.0", 4), (1, "00:04"), ([1], 4)])
+def test_a_clip_that_is_not_in_seconds_is_an_error(start_s, end_s):
+    with pytest.raises(ExampleError, match="must be seconds"):
         clip_window(10, start_s, end_s)

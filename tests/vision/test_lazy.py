@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vision_clips import clip, draw, shown_plainly
 
 from grain_molmo.errors import ExampleError, MediaError, StoreError
 from grain_molmo.store import MediaRef, MediaStore, Record, SplitWriter, VideoFacts, content_key
+from grain_molmo.store.example_proto import decode_example, encode_example
 from grain_molmo.vision.crops import unpatchify
 from grain_molmo.vision.image import decode_image, probe_image
 from grain_molmo.vision.lazy import LazyImage, LazyVideo, as_video
@@ -142,6 +144,21 @@ def test_prepared_frames_are_used_where_they_are_the_very_frames(tmp_path: Path)
     assert np.array_equal(off_grid_FPD, patches(as_video(clip()), [0.25])[1])
 
 
+@pytest.mark.parametrize("damage", ["words", "a picture", "missing"])
+def test_prepared_frames_that_are_damaged_or_missing_are_reported_and_not_used(tmp_path: Path, caplog, damage: str):
+    fields = decode_example(prepare_frames(clip(), [(0.0, [0.0, 0.5])]))
+    pictures = [fields.pop("frame")[0], b"words"]
+    frames = {"words": b"words", "a picture": encode_example(bytes_lists={"frame": pictures}, int64_lists=fields)}
+    video = stored_video(tmp_path, clip(), frames.get(damage, b""))
+    if damage == "missing":
+        assert video.frames_ref is not None
+        video.frames_ref = replace(video.frames_ref, sha256="0" * 64)
+    came_from, shown_FPD = patches(video, [0.0, 0.5])
+    assert came_from == "original"
+    assert np.array_equal(shown_FPD, patches(as_video(clip()), [0.0, 0.5])[1])
+    assert "prepared frames cannot be used" in caplog.text
+
+
 def test_a_path_and_bytes_are_videos(tmp_path: Path):
     (tmp_path / "clip.mp4").write_bytes(clip())
     for value in (clip(), tmp_path / "clip.mp4", str(tmp_path / "clip.mp4")):
@@ -150,6 +167,15 @@ def test_a_path_and_bytes_are_videos(tmp_path: Path):
         assert (video.duration_s, video.fps) == (pytest.approx(4.0), pytest.approx(10.0))
         assert np.array_equal(video.decode([1.0]), shown_plainly(clip(), [1.0]))
         assert video.decode().shape == (9, 48, 64, 3)
+
+
+def test_a_file_that_is_gone_when_it_is_rendered_is_an_error_of_the_media(tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    video = as_video(path)
+    path.unlink()
+    with pytest.raises(MediaError, match="unreadable"):
+        patches(video, [0.0])
 
 
 def test_a_video_object_stays_what_it_is(tmp_path: Path):
@@ -184,7 +210,10 @@ def test_frames_at_a_rate_last_equally_long():
         ("no/such/file.mp4", {}),
         (b"words", {}),
         (np.zeros((2, 4, 4, 3), np.uint8), {}),
+        ("a name\0", {}),
         (np.zeros((2, 4, 4, 3), np.uint8), {"fps": 0}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"fps": "two"}),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": ["a", "b"]}),
         (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": [0.0]}),
         (np.zeros((2, 4, 4, 3), np.uint8), {"timestamps": [1.0, 0.5]}),
         (np.zeros((2, 4, 4, 3), np.float32), {"fps": 1}),

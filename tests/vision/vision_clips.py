@@ -93,7 +93,7 @@ def frames_in_order(data: bytes) -> Iterator[tuple[int, np.ndarray]]:
     with av.open(io.BytesIO(data)) as container:
         assert isinstance(container, InputContainer)
         stream: Any = container.streams.best("video")
-        stream.codec_context.thread_count = 1  # FFmpeg's VP8 decoder has races in several
+        stream.codec_context.thread_count = 1  # in several, FFmpeg's VP8 gives other pixels each time
         for packet in container.demux(stream):
             with contextlib.suppress(FFmpegError):
                 for frame in packet.decode():
