@@ -233,6 +233,14 @@ def test_times_count_from_the_clip_of_a_long_video_and_stay_on_the_grid():
     assert annotation["queries"][0]["timestamps"] == [1.0, 1.5]  # 1.3 and 1.8
 
 
+def test_clips_that_differ_late_in_a_long_video_are_not_one():
+    within = SETS["molmo2_videopoint"].within
+    assert within is not None
+    assert within({"clip_start": 12345.5, "clip_end": 12400.0}) == "12345.5-12400"
+    assert within({"clip_start": 12345.0, "clip_end": 12400.0}) == "12345-12400"
+    assert within({"clip_start": None, "clip_end": None}) == ""
+
+
 @pytest.mark.parametrize("duration_s", [12.0, 63.0, 63.5])
 def test_a_video_of_63_seconds_is_shown_whole_whatever_its_clip(duration_s: float):
     (annotation,) = convert("molmo2_videopoint", CLIPPED, medium=video(duration_s))
@@ -380,6 +388,8 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
     assert "urls" not in convert("molmo2_multiimagepoint", row, place=local)[0]
     with pytest.raises(RowError, match="missing_image"):
         SETS["molmo2_multiimagepoint"].media(row, HUB)
+    with pytest.raises(RowError, match="missing_image"):  # a name that no file can have
+        SETS["molmo2_multiimagepoint"].media({**row, "images": ["x" * 5000]}, local)
 
 
 # ---- refusals ----
@@ -436,6 +446,7 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory() * 2}, "repeated_frame"),
         ("molmo2_videotrack", TRACKED, {"expression": " "}, "empty_expression"),
         ("molmo2_videotrack", TRACKED, {"width": 0}, "bad_size"),
+        ("molmo2_videotrack", TRACKED, {"width": 10**400}, "wrong_type"),
         ("molmo2_videotrack", RAW_TRACK, {"n_frames": 4}, "length_mismatch"),
         ("molmo2_videotrack", RAW_TRACK, {"mask_id": ["0"]}, "unknown_object_id"),
         (
@@ -451,9 +462,19 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
             "points_out_of_range",
         ),
         ("molmo2_multiimageqa", MULTI_QA, {"qa_pairs": {"question": [], "answer": []}}, "empty_qa_pairs"),
+        ("molmo2_multiimageqa", MULTI_QA, {"image_urls": ["http://host/a", " "]}, "empty_image_urls"),
+        ("molmo2_multiimageqa", MULTI_QA, {"image_urls": []}, "empty_image_urls"),
+        (
+            "molmo2_synmultiimageqa",
+            MULTI_DOCS,
+            {"qa_pairs": {**MULTI_DOCS["qa_pairs"], "explanation": ["Since.", "As."]}},
+            "wrong_type",
+        ),
         ("molmo2_synmultiimageqa", MULTI_DOCS, {"images": [{"bytes": b"a"}] * 6}, "more_than_5_images"),
         ("molmo2_synmultiimageqa", MULTI_DOCS, {"images": []}, "missing_images"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"labels": ["a"]}, "length_mismatch"),
+        ("molmo2_multiimagepoint", MULTI_POINTS, {"labels": ["a", "b", ""]}, "empty_labels"),
+        ("molmo2_multiimagepoint", MULTI_POINTS, {"image_urls": ["http://host/a", ""]}, "empty_image_urls"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"counts": [1, 1]}, "count_mismatch"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"normalized_labels": ["a"]}, "length_mismatch"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"points": [[{"x": 300, "y": 2}], []]}, "points_out_of_range"),
