@@ -87,6 +87,8 @@ class _VideoQa(_Molmo2Video):
         fields = {
             "question": entries[0]["question"],
             "answer": entries[0]["answer"],
+            "questions": [entry["question"] for entry in entries],
+            "answers": [entry["answer"] for entry in entries],
             "subtitles": subtitle,
             **({"subtitle": subtitle} if subtitle else {}),
         }

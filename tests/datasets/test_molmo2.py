@@ -155,6 +155,8 @@ def test_subtitles_are_cues_with_times_and_two_at_one_time_stay_two():
     assert example["subtitle"] == example["subtitles"] == [(0.0, 1.5, "Hi"), (0.0, 1.5, "Yo")]
     assert len(example["message_list"]) == 3
     assert (example["question"], example["answer"]) == ("Q0?", "right")
+    assert example["questions"][0] == "Q0?"
+    assert len(example["questions"]) == len(example["answers"]) == 3
 
 
 def test_people_s_questions_are_asked_as_they_are():
