@@ -178,7 +178,9 @@ def _bucket(row: Row) -> str:
 
 def _clip_name(row: Row) -> str:
     clip = [row.get("clip_start"), row.get("clip_end")]
-    return "" if clip == [None, None] else "-".join(f"{end:.12g}" if isinstance(end, int | float) else "" for end in clip)
+    if clip == [None, None]:
+        return ""
+    return "-".join(f"{end:.12g}" if isinstance(end, int | float) else "" for end in clip)
 
 
 def _pointed_video(row: Row, place: Place) -> Sequence[MediaSource]:
