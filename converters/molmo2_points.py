@@ -52,10 +52,8 @@ def label_of_request(query: str) -> str:
 
 
 def _is_simple(row: Row) -> bool:
-    """Whether the row's points are a flat list with a timestamp each."""
-    points = row.get("points")
-    is_flat = isinstance(points, list) and all(isinstance(point, dict) and "timestamp" in point for point in points)
-    return is_flat and row.get("two_fps_timestamps") is None and row.get("query") is not None
+    """Whether the row's points bring their times themselves."""
+    return row.get("query") is not None and row.get("two_fps_timestamps") is None
 
 
 def _parse_video_points(row: Row, place: Place) -> Annotation:
@@ -112,10 +110,20 @@ def flat_points(row: Row, column: str) -> list[tuple[float, list[float], str | N
     found = []
     for x, y, time in schema.entries(row, column, "x", "y", "timestamp"):
         found.append(schema.numbers({column: [time, x, y]}, column))
-    keys: list[Any] = [item.get("object_id") for item in row[column]]
     if any(time < 0 for time, _, _ in found):
         raise RowError("timestamp_outside_clip", f"{column} has a time below 0")
+    keys = _object_ids(row[column], len(found))
     return [(time, [x, y], None if key is None else str(key)) for (time, x, y), key in zip(found, keys, strict=True)]
+
+
+def _object_ids(points: Any, number: int) -> list[Any]:
+    """The `object_id` of each of the points, of a list of structs or a struct of lists; None where there is none."""
+    if isinstance(points, list):
+        return [point.get("object_id") for point in points]
+    keys = points.get("object_id") or [None] * number
+    if not isinstance(keys, list) or len(keys) != number:
+        raise RowError("length_mismatch", f"{number} points, object_id is {str(keys)[:80]}")
+    return keys
 
 
 def _row_clip(row: Row) -> list[float] | None:
@@ -171,7 +179,9 @@ def _bucket(row: Row) -> str:
     """The store split of a query: by its number of points, so that mixtures open some without reading all."""
     count = row.get("count")
     if not isinstance(count, int | float):
-        count = len(row["points"]) if isinstance(row.get("points"), list) else 0
+        points = row.get("points")
+        times = points.get("timestamp") if isinstance(points, dict) else points
+        count = len(times) if isinstance(times, list) else 0
     name = next((name for name, (low, high) in POINT_BUCKETS.items() if low <= count <= high), "26_60")
     return f"{name}_unsure" if row.get("annotator_unsure") is True else name
 

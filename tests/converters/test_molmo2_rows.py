@@ -281,6 +281,28 @@ def test_simple_points_are_percent_on_the_grid_one_of_each_object_at_a_time():
 
 
 @pytest.mark.parametrize(
+    ("name", "row", "column"),
+    [
+        ("molmo2_videopoint", SIMPLE_POINTS, "points"),
+        ("molmo2_videotrack", SIMPLE_TRACK, "tracks"),
+    ],
+)
+def test_simple_points_and_tracks_may_be_lists_of_one_length(name: str, row: dict, column: str):
+    fields = {key: [point[key] for point in row[column]] for key in ("x", "y", "timestamp", "object_id")}
+    spec = SETS[name]
+    assert convert(name, {**row, column: fields}) == convert(name, row)
+    assert spec.subset is not None
+    assert spec.subset({**row, column: fields}) == spec.subset(row)
+    uneven = {**fields, "object_id": [0]}
+    assert reason(name, {**row, column: uneven}) == "length_mismatch"
+    del fields["object_id"]
+    nameless = [{key: value for key, value in point.items() if key != "object_id"} for point in row[column][1:2]]
+    assert convert(name, {**row, column: {key: values[1:2] for key, values in fields.items()}}) == convert(
+        name, {**row, column: nameless}
+    )
+
+
+@pytest.mark.parametrize(
     ("query", "label"),
     [
         ("Track the red car.", "red car"),
@@ -434,6 +456,7 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
             {"points": [{"x": 0.5, "y": 0.1, "timestamp": -1}]},
             "timestamp_outside_clip",
         ),
+        ("molmo2_videopoint", SIMPLE_POINTS, {"points": None}, "missing_points"),
         ("molmo2_videotrack", TRACKED, {"fps": 5}, "bad_fps"),
         ("molmo2_videotrack", TRACKED, {"fps": 29.97}, "bad_fps"),
         ("molmo2_videotrack", TRACKED, {"sampling_fps": 0}, "bad_fps"),
@@ -444,6 +467,12 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory(point=None)}, "missing_point"),
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory(time=21.0)}, "timestamp_outside_video"),
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory() * 2}, "repeated_frame"),
+        (
+            "molmo2_videotrack",
+            TRACKED,
+            {"frame_trajectories": [{**trajectory()[0], "points": trajectory()[0]["points"] * 2}]},
+            "repeated_object",
+        ),
         ("molmo2_videotrack", TRACKED, {"expression": " "}, "empty_expression"),
         ("molmo2_videotrack", TRACKED, {"width": 0}, "bad_size"),
         ("molmo2_videotrack", TRACKED, {"width": 10**400}, "wrong_type"),
@@ -454,6 +483,12 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
             SIMPLE_TRACK,
             {"tracks": [{"x": 0.1, "y": 0.1, "timestamp": 0.3}]},
             "timestamp_off_grid",
+        ),
+        (
+            "molmo2_videotrack",
+            SIMPLE_TRACK,
+            {"tracks": [{"x": 0.1, "y": 0.1, "timestamp": 0.5}, {"x": 0.2, "y": 0.1, "timestamp": 0.5}]},
+            "repeated_object",
         ),
         (
             "molmo2_videotrack",
