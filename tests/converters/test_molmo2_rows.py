@@ -280,6 +280,23 @@ def test_simple_points_are_percent_on_the_grid_one_of_each_object_at_a_time():
     assert query["count"] == 2
 
 
+def test_simple_points_say_what_is_the_same_thing_at_several_times():
+    def points(*keys: object) -> list[dict]:
+        return [
+            {"x": 0.5, "y": 0.3 - 0.1 * (i % 2), "timestamp": i // 2, "object_id": key} for i, key in enumerate(keys)
+        ]
+
+    def query(*keys: object) -> dict:
+        return convert("molmo2_videopoint", {**SIMPLE_POINTS, "points": points(*keys)})[0]["queries"][0]
+
+    assert query(7, 3, 3, 7)["objects"] == [[1, 0], [0, 1]]  # in the order of the points, which is by place
+    assert query(7, 3, 3, 7)["count"] == 2
+    assert query(None, None, 3, None)["objects"] == [[1, 0], [3, 2]]
+    assert query(None, None, 3, None)["count"] == 4
+    assert query()["objects"] == []
+    assert "objects" not in convert("molmo2_videopoint", POINTED)[0]["queries"][0]
+
+
 @pytest.mark.parametrize(
     ("name", "row", "column"),
     [
