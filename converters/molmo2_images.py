@@ -4,6 +4,7 @@ Facts of the hub: Molmo2 datasets §1A, §1B.1. The hub's `image_sha256s` hash t
 nothing. An example needs all of its pictures.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,10 +21,7 @@ _SHA256_HEX = 64
 
 
 def _urls(row: Row, place: Place) -> Sequence[MediaSource]:
-    urls = schema.texts(row, "image_urls")
-    if not urls:
-        raise RowError("empty_image_urls", "the row has no picture")
-    return [FromUrl(url) for url in urls]
+    return [FromUrl(url) for url in schema.every_text(row, "image_urls")]
 
 
 def _identity(row: Row) -> str | None:
@@ -35,7 +33,7 @@ def _identity(row: Row) -> str | None:
 
 
 def _parse_questions(row: Row, place: Place) -> Annotation:
-    return {"urls": schema.texts(row, "image_urls"), "questions": schema.questions(row, "qa_pairs")}
+    return {"urls": schema.every_text(row, "image_urls"), "questions": schema.questions(row, "qa_pairs")}
 
 
 def _how_many(row: Row) -> str:
@@ -52,7 +50,7 @@ def _parse_documents(row: Row, place: Place) -> Annotation:
     if len(images) > MAX_IMAGES:
         raise RowError("more_than_5_images", f"{len(images)} pictures")
     pairs = schema.questions(row, "qa_pairs")
-    (explanations,) = zip(*schema.entries(row, "qa_pairs", "explanation"), strict=True)
+    explanations = [text for _, text in schema.entries(row, "qa_pairs", "question", "explanation")]
     if not all(isinstance(text, str | None) for text in explanations):
         raise RowError("wrong_type", "qa_pairs has an explanation that is no text")
     questions = [
@@ -68,7 +66,7 @@ def _embedded(row: Row, place: Place) -> Sequence[MediaSource]:
 
 
 def _parse_points(row: Row, place: Place) -> Annotation:
-    labels, points = schema.texts(row, "labels"), schema.point_lists(row, "points")
+    labels, points = schema.every_text(row, "labels"), schema.point_lists(row, "points")
     number = len(_listed(row))
     if not len(labels) == len(points) == number:
         raise RowError("length_mismatch", f"{number} pictures, {len(labels)} labels, points of {len(points)}")
@@ -81,11 +79,11 @@ def _parse_points(row: Row, place: Place) -> Annotation:
     # Where the public rows say nothing, a label is the same as another but for case and space.
     normalized = [label.strip().lower() for label in labels]
     if row.get("normalized_labels") is not None:
-        normalized = schema.texts(row, "normalized_labels")
+        normalized = schema.every_text(row, "normalized_labels")
         if len(normalized) != number:
             raise RowError("length_mismatch", f"{number} pictures, {len(normalized)} normalized_labels")
     inside = [percent_points(here, label) for here, label in zip(points, labels, strict=True)]
-    urls: dict[str, Any] = {"urls": schema.texts(row, "image_urls")} if row.get("image_urls") is not None else {}
+    urls: dict[str, Any] = {"urls": schema.every_text(row, "image_urls")} if row.get("image_urls") is not None else {}
     return {**urls, "labels": labels, "normalized_labels": normalized, "points": inside}
 
 
@@ -97,13 +95,14 @@ def _listed(row: Row) -> list[Any]:
 def _urls_or_files(row: Row, place: Place) -> Sequence[MediaSource]:
     if row.get("image_urls") is not None:
         return _urls(row, place)
-    return [_file_or_cached(path, place) for path in schema.texts(row, "images")]
+    return [_file_or_cached(path, place) for path in schema.every_text(row, "images")]
 
 
 def _file_or_cached(path: str, place: Place) -> MediaSource:
     """A file beside local rows; else the picture of that name in the image cache, whatever machine the path is of."""
-    if place.folder is not None and (place.folder / path).is_file():
-        return FromFile(place.folder / path)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        if place.folder is not None and (place.folder / path).is_file():
+            return FromFile(place.folder / path)
     name = PurePosixPath(path).name
     if len(name) == _SHA256_HEX:
         return FromCache(name)

@@ -7,6 +7,7 @@ Facts of the hub, clips and grouping: Molmo2 datasets §1B.4. The simpler rows o
 import math
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from converters import schema
@@ -52,10 +53,8 @@ def label_of_request(query: str) -> str:
 
 
 def _is_simple(row: Row) -> bool:
-    """Whether the row's points are a flat list with a timestamp each."""
-    points = row.get("points")
-    is_flat = isinstance(points, list) and all(isinstance(point, dict) and "timestamp" in point for point in points)
-    return is_flat and row.get("two_fps_timestamps") is None and row.get("query") is not None
+    """Whether the row's points bring their times themselves."""
+    return row.get("query") is not None and row.get("two_fps_timestamps") is None
 
 
 def _parse_video_points(row: Row, place: Place) -> Annotation:
@@ -77,7 +76,7 @@ def _parse_video_points(row: Row, place: Place) -> Annotation:
         "label": label,
         "question": question.strip() if isinstance(question, str) and question.strip() else None,
         "count": count,
-        "moments": [[time, percent_points(moment, label)] for time, moment in zip(times, points, strict=True)],
+        "moments": [[time, percent_points(here, label), None] for time, here in zip(times, points, strict=True)],
         "category": category if isinstance(category, str) else None,
         "unsure": schema.flag(row, "annotator_unsure"),
     }
@@ -86,22 +85,22 @@ def _parse_video_points(row: Row, place: Place) -> Annotation:
 
 def _parse_simple(row: Row) -> Annotation:
     query = schema.text(row, "query").strip()
-    moments: dict[float, list[list[float]]] = {}
-    seen: set[tuple[float, str]] = set()
-    for time, point, key in flat_points(row, "points"):
+    moments: dict[float, dict[str, list[float]]] = {}
+    things: dict[str, int] = {}
+    for position, (time, point, key) in enumerate(flat_points(row, "points")):
         # Times of any grid: what is shown last before them is what was pointed at. One thing has one place in it.
-        moment = _floor_to_grid(time)
-        if key is None or (moment, key) not in seen:
-            moments.setdefault(moment, []).append(point)
-            seen.add((moment, key or ""))
-    points = [point for moment in moments.values() for point in moment]
-    require_few(points, query)
-    things = {key for _, key in seen if key}
+        thing = f"point {position}" if key is None else f"object {key}"
+        moments.setdefault(_floor_to_grid(time), {}).setdefault(thing, point)
+        things.setdefault(thing, len(things))
+    require_few([point for here in moments.values() for point in here.values()], query)
     entry = {
         "label": label_of_request(query),
         "prompt": query,
-        "count": len(things) if things else len(points),
-        "moments": [[time, percent_points(points, query, scale=1.0)] for time, points in moments.items()],
+        "count": len(things),
+        "moments": [
+            [time, percent_points(list(here.values()), query, scale=1.0), [things[thing] for thing in here]]
+            for time, here in moments.items()
+        ],
         "unsure": False,
     }
     return {"video_id": video_id(row), "clip": _row_clip(row), "query": entry}
@@ -112,10 +111,20 @@ def flat_points(row: Row, column: str) -> list[tuple[float, list[float], str | N
     found = []
     for x, y, time in schema.entries(row, column, "x", "y", "timestamp"):
         found.append(schema.numbers({column: [time, x, y]}, column))
-    keys: list[Any] = [item.get("object_id") for item in row[column]]
     if any(time < 0 for time, _, _ in found):
         raise RowError("timestamp_outside_clip", f"{column} has a time below 0")
+    keys = _object_ids(row[column], len(found))
     return [(time, [x, y], None if key is None else str(key)) for (time, x, y), key in zip(found, keys, strict=True)]
+
+
+def _object_ids(points: Any, number: int) -> list[Any]:
+    """The `object_id` of each of the points, of a list of structs or a struct of lists; None where there is none."""
+    if isinstance(points, list):
+        return [point.get("object_id") for point in points]
+    keys = points.get("object_id") or [None] * number
+    if not isinstance(keys, list) or len(keys) != number:
+        raise RowError("length_mismatch", f"{number} points, object_id is {str(keys)[:80]}")
+    return keys
 
 
 def _row_clip(row: Row) -> list[float] | None:
@@ -140,15 +149,18 @@ def _fit_clip(piece: Annotation, medium: MediaRef) -> Annotation:
         raise RowError("clip_outside_video", f"from {start_s} to {end_s} s in a video of {duration_s:.2f} s")
     if clip and end_s - start_s > MAX_CLIP_S:
         raise RowError("clip_too_long", f"from {start_s} to {end_s} s, more than {MAX_CLIP_S:g} s")
-    moments: dict[float, list[list[float]]] = {}
-    for time_s, points in piece["query"]["moments"]:
+    moments: dict[float, list[tuple[list[float], int | None]]] = {}
+    for time_s, points, objects in piece["query"]["moments"]:
         if not start_s - 1e-6 <= time_s <= end_s + EDGE_S:
             raise RowError("timestamp_outside_clip", f"{time_s} s is not between {start_s} and {end_s:.2f} s")
         if points:
-            moments.setdefault(_floor_to_grid(time_s - start_s), []).extend(points)
-    ordered = sorted((time_s, sorted(points)) for time_s, points in moments.items())
+            numbers = [None] * len(points) if objects is None else objects
+            moments.setdefault(_floor_to_grid(time_s - start_s), []).extend(zip(points, numbers, strict=True))
+    ordered = [(time_s, sorted(moments[time_s], key=itemgetter(0))) for time_s in sorted(moments)]
     query = {key: value for key, value in piece["query"].items() if key != "moments" and value is not None}
-    query |= {"timestamps": [time_s for time_s, _ in ordered], "points": [points for _, points in ordered]}
+    query |= {"timestamps": [time_s for time_s, _ in ordered], "points": [[xy for xy, _ in at] for _, at in ordered]}
+    if "prompt" in query:  # a simple row, which says what is the same thing at several times
+        query["objects"] = [[number for _, number in at] for _, at in ordered]
     return {"video_id": piece["video_id"], "clip": clip, "query": query}
 
 
@@ -171,14 +183,18 @@ def _bucket(row: Row) -> str:
     """The store split of a query: by its number of points, so that mixtures open some without reading all."""
     count = row.get("count")
     if not isinstance(count, int | float):
-        count = len(row["points"]) if isinstance(row.get("points"), list) else 0
+        points = row.get("points")
+        times = points.get("timestamp") if isinstance(points, dict) else points
+        count = len(times) if isinstance(times, list) else 0
     name = next((name for name, (low, high) in POINT_BUCKETS.items() if low <= count <= high), "26_60")
     return f"{name}_unsure" if row.get("annotator_unsure") is True else name
 
 
 def _clip_name(row: Row) -> str:
     clip = [row.get("clip_start"), row.get("clip_end")]
-    return "" if clip == [None, None] else "-".join(f"{end:g}" if isinstance(end, int | float) else "" for end in clip)
+    if clip == [None, None]:
+        return ""
+    return "-".join(f"{end:.12g}" if isinstance(end, int | float) else "" for end in clip)
 
 
 def _pointed_video(row: Row, place: Place) -> Sequence[MediaSource]:

@@ -137,6 +137,8 @@ def _fit_track(piece: Annotation, medium: MediaRef) -> Annotation:
 def _inside(frame: _Frame, size: tuple[int, int]) -> _Frame:
     """A frame with its points in the video; where an occluded one is makes no difference."""
     number, time, entries = frame
+    if len({place for place, *_ in entries}) < len(entries):
+        raise RowError("repeated_object", f"an object is twice in frame {number}; does each have its own id?")
     kept = []
     for place, x, y, is_occluded in entries:
         if is_occluded:

@@ -8,6 +8,7 @@ import bisect
 import functools
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 # Sources are read in order, so one row group is enough; the second keeps a group that straddles two shards.
 _ROW_GROUPS_IN_MEMORY = 2
+
+# Half of an escaped pair of surrogates is valid JSON but no text; whether there may be one is seen at a glance.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Rows(Protocol):
@@ -187,10 +191,15 @@ class JsonRows:
         record = self._records[index]
         try:
             row = json.loads(record) if isinstance(record, bytes) else record
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RowError("bad_json", f"row {index} does not parse ({error})") from error
         if not isinstance(row, dict):
             raise RowError("bad_json", f"row {index} is {type(row).__name__}, not an object of columns")
+        if not isinstance(record, bytes) or _SURROGATE.search(record):
+            try:
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise RowError("bad_json", f"row {index} has text that is no Unicode ({error.reason})") from error
         return row
 
     def select(self, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -217,7 +226,7 @@ def json_rows(paths: Sequence[Path], folder: Path | None = None) -> JsonRows:
         if data.lstrip()[:1] == b"[":
             try:
                 records.extend(json.loads(data))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path} does not parse as JSON ({error})") from error
         else:
             records.extend(line for line in data.splitlines() if line.strip())

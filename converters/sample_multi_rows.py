@@ -164,7 +164,9 @@ def figure_rows(pool: PicturePool, split: str, number: int) -> list[Row]:
         asked = []
         for i in sorted(rng.permutation(size)[:3].tolist()):
             question, answer = figures[i][1][0]
-            explanation = f"The question is about the {_ordinal(i)} image, which shows the answer: {answer}."
+            explanation = (
+                f"The question is about the {_ordinal(i)} image, which shows the answer: {answer.rstrip('.')}."
+            )
             asked.append((f"In the {_ordinal(i)} image: {question}", explanation, answer))
         asked.append(("How many images are there?", f"One counts {number_word(size)}.", number_word(size).capitalize()))
         name = f"{config}_{part}_{pool.seed}_{row:06d}"

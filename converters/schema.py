@@ -110,30 +110,33 @@ def check_columns(
 
 def text(row: Row, column: str) -> str:
     """A text that is not blank. Raises RowError: `missing_COLUMN`, `wrong_type`, `empty_COLUMN`."""
-    value = _present(row, column)
-    if not isinstance(value, str):
-        raise _wrong_type(column, value, "text")
-    if not value.strip():
-        raise RowError(f"empty_{column.lower()}", f"{column} is blank")
-    return value
+    return _worded(column, _present(row, column))
 
 
 def integer(row: Row, column: str) -> int:
     """A whole number. Raises RowError: `missing_COLUMN`, `wrong_type`."""
     value = _present(row, column)
     if isinstance(value, float) and value.is_integer():  # a column with gaps, by way of pandas
-        return int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not abs(value) < _LARGEST:
         raise _wrong_type(column, value, "a whole number")
     return value
 
 
 def texts(row: Row, column: str) -> list[str]:
     """The texts of a list that are not blank. Raises RowError: `missing_COLUMN`, `wrong_type`."""
-    value = _present(row, column)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _wrong_type(column, value, "a list of text")
-    return [item for item in value if item.strip()]
+    return [item for item in _text_list(row, column) if item.strip()]
+
+
+def every_text(row: Row, column: str) -> list[str]:
+    """The texts of a list whose places mean something, so that none may be left out for being blank.
+
+    Raises RowError: `missing_COLUMN`, `wrong_type`, `empty_COLUMN` if one is blank or there is none.
+    """
+    found = [_worded(column, item) for item in _text_list(row, column)]
+    if not found:
+        raise RowError(f"empty_{column.lower()}", f"{column} lists nothing")
+    return found
 
 
 def number(row: Row, column: str) -> float:
@@ -171,17 +174,14 @@ def numbers(row: Row, column: str) -> list[float]:
 
 
 def questions(row: Row, column: str) -> list[list[str]]:
-    """[[question, answer], ...], none blank. Raises RowError: `missing_COLUMN`, `wrong_type`, `empty_COLUMN`."""
+    """[[question, answer], ...], none blank.
+
+    Raises RowError: `missing_COLUMN`, `wrong_type`, `empty_COLUMN`.
+    """
     pairs = entries(row, column, "question", "answer")
-    for pair in pairs:
-        for value in pair:
-            if not isinstance(value, str):
-                raise _wrong_type(column, value, "text for each question and answer")
-            if not value.strip():
-                raise RowError(f"empty_{column.lower()}", f"{column} has a blank question or answer")
     if not pairs:
         raise RowError(f"empty_{column.lower()}", f"{column} has no question")
-    return [list(pair) for pair in pairs]
+    return [[_worded(column, value) for value in pair] for pair in pairs]
 
 
 def entries(row: Row, column: str, *names: str) -> list[tuple[Any, ...]]:
@@ -210,6 +210,21 @@ def _finite(column: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise _wrong_type(column, value, "finite numbers")
     return float(value)
+
+
+def _text_list(row: Row, column: str) -> list[str]:
+    value = _present(row, column)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _wrong_type(column, value, "a list of text")
+    return value
+
+
+def _worded(column: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(column, value, "text")
+    if not value.strip():
+        raise RowError(f"empty_{column.lower()}", f"{column} is blank, or has a blank text")
+    return value
 
 
 def _present(row: Row, column: str) -> Any:

@@ -14,6 +14,7 @@ EXTENSIONS = (".mp4", ".mov", ".mkv", ".webm")
 MOLMO_DATA_VARIABLE = "MOLMO_DATA_DIR"
 
 _YOUTUBE_ID = re.compile(r"(?:[?&]v=|youtu\.be/|/(?:embed|shorts|v)/)([\w-]{11})")
+_WILDCARDS = {"*", "**"}  # of layouts; an id is a name
 _Found = tuple[tuple[str, ...], str]  # folders below the root, file name
 
 
@@ -47,6 +48,8 @@ class VideoFolder:
     def find(self, video_id: str, layouts: Sequence[str]) -> Path | None:
         """The video of an id in the first layout that has one; of several files, the first by name."""
         self._list()
+        if not _WILDCARDS.isdisjoint(video_id.split("/")):
+            return None
         folder, _, name = video_id.rpartition("/")
         for layout in layouts:
             pattern = [part.format(id=video_id, dir=folder, name=name) for part in layout.split("/")]
@@ -66,7 +69,7 @@ class VideoFolder:
         with self._lock:
             if self._is_listed:
                 return
-            for folders, file in _walk(self.root, ()):
+            for folders, file in _walk(self.root, (), (os.path.realpath(self.root),)):
                 self._by_stem.setdefault(os.path.splitext(file)[0], []).append((folders, file))
                 if folders:
                     self._by_folder.setdefault(folders[-1], []).append((folders, file))
@@ -81,17 +84,26 @@ class VideoFolder:
         return self._koala.get(youtube_id)
 
 
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[_Found]:
+def _walk(folder: Path, above: tuple[str, ...], inside: tuple[str, ...]) -> Iterator[_Found]:
+    """The videos below a folder; `inside` are the real places of the folders that led here, its own the last."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:  # not there, or not ours to read
         return
     for entry in entries:
-        if entry.is_dir(follow_symlinks=True) and not entry.name.startswith("."):
-            if not (entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())):  # no circles
-                yield from _walk(folder / entry.name, (*above, entry.name))
+        if _is_folder(entry):
+            place = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(inside[-1], entry.name)
+            if not entry.name.startswith(".") and place not in inside:  # no circles of links
+                yield from _walk(folder / entry.name, (*above, entry.name), (*inside, place))
         elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
             yield above, entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where we may not look
+        return False
 
 
 def _fits(folders: Sequence[str], pattern: Sequence[str]) -> bool:

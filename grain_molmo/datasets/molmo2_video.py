@@ -87,6 +87,8 @@ class _VideoQa(_Molmo2Video):
         fields = {
             "question": entries[0]["question"],
             "answer": entries[0]["answer"],
+            "questions": [entry["question"] for entry in entries],
+            "answers": [entry["answer"] for entry in entries],
             "subtitles": subtitle,
             **({"subtitle": subtitle} if subtitle else {}),
         }
@@ -182,11 +184,13 @@ def _point_message(query: Mapping[str, Any], rng: np.random.RandomState) -> dict
 
 
 def _flat(query: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The points one by one. Published rows do not say which of them are one thing, so each has an id of its own."""
     moments = zip(query["timestamps"], query["points"], strict=True)
     points = [(time_s, x, y) for time_s, points in moments for x, y in points]
+    given = [number for numbers in query.get("objects", ()) for number in numbers]
     return [
         {"x": x / 100, "y": y / 100, "timestamp": time_s, "object_id": number}
-        for number, (time_s, x, y) in enumerate(points)
+        for number, (time_s, x, y) in zip(given or range(len(points)), points, strict=True)
     ]
 
 

@@ -233,6 +233,14 @@ def test_times_count_from_the_clip_of_a_long_video_and_stay_on_the_grid():
     assert annotation["queries"][0]["timestamps"] == [1.0, 1.5]  # 1.3 and 1.8
 
 
+def test_clips_that_differ_late_in_a_long_video_are_not_one():
+    within = SETS["molmo2_videopoint"].within
+    assert within is not None
+    assert within({"clip_start": 12345.5, "clip_end": 12400.0}) == "12345.5-12400"
+    assert within({"clip_start": 12345.0, "clip_end": 12400.0}) == "12345-12400"
+    assert within({"clip_start": None, "clip_end": None}) == ""
+
+
 @pytest.mark.parametrize("duration_s", [12.0, 63.0, 63.5])
 def test_a_video_of_63_seconds_is_shown_whole_whatever_its_clip(duration_s: float):
     (annotation,) = convert("molmo2_videopoint", CLIPPED, medium=video(duration_s))
@@ -270,6 +278,45 @@ def test_simple_points_are_percent_on_the_grid_one_of_each_object_at_a_time():
     assert query["timestamps"] == [1.0, 2.0]
     assert query["points"] == [[[50.0, 30.0]], [[10.0, 100.0]]]
     assert query["count"] == 2
+
+
+def test_simple_points_say_what_is_the_same_thing_at_several_times():
+    def points(*keys: object) -> list[dict]:
+        return [
+            {"x": 0.5, "y": 0.3 - 0.1 * (i % 2), "timestamp": i // 2, "object_id": key} for i, key in enumerate(keys)
+        ]
+
+    def query(*keys: object) -> dict:
+        return convert("molmo2_videopoint", {**SIMPLE_POINTS, "points": points(*keys)})[0]["queries"][0]
+
+    assert query(7, 3, 3, 7)["objects"] == [[1, 0], [0, 1]]  # in the order of the points, which is by place
+    assert query(7, 3, 3, 7)["count"] == 2
+    assert query(None, None, 3, None)["objects"] == [[1, 0], [3, 2]]
+    assert query(None, None, 3, None)["count"] == 4
+    assert query()["objects"] == []
+    assert "objects" not in convert("molmo2_videopoint", POINTED)[0]["queries"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "column"),
+    [
+        ("molmo2_videopoint", SIMPLE_POINTS, "points"),
+        ("molmo2_videotrack", SIMPLE_TRACK, "tracks"),
+    ],
+)
+def test_simple_points_and_tracks_may_be_lists_of_one_length(name: str, row: dict, column: str):
+    fields = {key: [point[key] for point in row[column]] for key in ("x", "y", "timestamp", "object_id")}
+    spec = SETS[name]
+    assert convert(name, {**row, column: fields}) == convert(name, row)
+    assert spec.subset is not None
+    assert spec.subset({**row, column: fields}) == spec.subset(row)
+    uneven = {**fields, "object_id": [0]}
+    assert reason(name, {**row, column: uneven}) == "length_mismatch"
+    del fields["object_id"]
+    nameless = [{key: value for key, value in point.items() if key != "object_id"} for point in row[column][1:2]]
+    assert convert(name, {**row, column: {key: values[1:2] for key, values in fields.items()}}) == convert(
+        name, {**row, column: nameless}
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,6 +427,8 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
     assert "urls" not in convert("molmo2_multiimagepoint", row, place=local)[0]
     with pytest.raises(RowError, match="missing_image"):
         SETS["molmo2_multiimagepoint"].media(row, HUB)
+    with pytest.raises(RowError, match="missing_image"):  # a name that no file can have
+        SETS["molmo2_multiimagepoint"].media({**row, "images": ["x" * 5000]}, local)
 
 
 # ---- refusals ----
@@ -424,6 +473,7 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
             {"points": [{"x": 0.5, "y": 0.1, "timestamp": -1}]},
             "timestamp_outside_clip",
         ),
+        ("molmo2_videopoint", SIMPLE_POINTS, {"points": None}, "missing_points"),
         ("molmo2_videotrack", TRACKED, {"fps": 5}, "bad_fps"),
         ("molmo2_videotrack", TRACKED, {"fps": 29.97}, "bad_fps"),
         ("molmo2_videotrack", TRACKED, {"sampling_fps": 0}, "bad_fps"),
@@ -434,8 +484,15 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory(point=None)}, "missing_point"),
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory(time=21.0)}, "timestamp_outside_video"),
         ("molmo2_videotrack", TRACKED, {"frame_trajectories": trajectory() * 2}, "repeated_frame"),
+        (
+            "molmo2_videotrack",
+            TRACKED,
+            {"frame_trajectories": [{**trajectory()[0], "points": trajectory()[0]["points"] * 2}]},
+            "repeated_object",
+        ),
         ("molmo2_videotrack", TRACKED, {"expression": " "}, "empty_expression"),
         ("molmo2_videotrack", TRACKED, {"width": 0}, "bad_size"),
+        ("molmo2_videotrack", TRACKED, {"width": 10**400}, "wrong_type"),
         ("molmo2_videotrack", RAW_TRACK, {"n_frames": 4}, "length_mismatch"),
         ("molmo2_videotrack", RAW_TRACK, {"mask_id": ["0"]}, "unknown_object_id"),
         (
@@ -447,13 +504,29 @@ def test_points_in_pictures_without_urls_are_looked_for_beside_the_rows_and_in_t
         (
             "molmo2_videotrack",
             SIMPLE_TRACK,
+            {"tracks": [{"x": 0.1, "y": 0.1, "timestamp": 0.5}, {"x": 0.2, "y": 0.1, "timestamp": 0.5}]},
+            "repeated_object",
+        ),
+        (
+            "molmo2_videotrack",
+            SIMPLE_TRACK,
             {"tracks": [{"x": 10, "y": 0.1, "timestamp": 0.5}]},
             "points_out_of_range",
         ),
         ("molmo2_multiimageqa", MULTI_QA, {"qa_pairs": {"question": [], "answer": []}}, "empty_qa_pairs"),
+        ("molmo2_multiimageqa", MULTI_QA, {"image_urls": ["http://host/a", " "]}, "empty_image_urls"),
+        ("molmo2_multiimageqa", MULTI_QA, {"image_urls": []}, "empty_image_urls"),
+        (
+            "molmo2_synmultiimageqa",
+            MULTI_DOCS,
+            {"qa_pairs": {**MULTI_DOCS["qa_pairs"], "explanation": ["Since.", "As."]}},
+            "wrong_type",
+        ),
         ("molmo2_synmultiimageqa", MULTI_DOCS, {"images": [{"bytes": b"a"}] * 6}, "more_than_5_images"),
         ("molmo2_synmultiimageqa", MULTI_DOCS, {"images": []}, "missing_images"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"labels": ["a"]}, "length_mismatch"),
+        ("molmo2_multiimagepoint", MULTI_POINTS, {"labels": ["a", "b", ""]}, "empty_labels"),
+        ("molmo2_multiimagepoint", MULTI_POINTS, {"image_urls": ["http://host/a", ""]}, "empty_image_urls"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"counts": [1, 1]}, "count_mismatch"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"normalized_labels": ["a"]}, "length_mismatch"),
         ("molmo2_multiimagepoint", MULTI_POINTS, {"points": [[{"x": 300, "y": 2}], []]}, "points_out_of_range"),

@@ -129,14 +129,23 @@ def test_rows_are_read_by_row_group(tmp_path: Path):
 
 
 def test_a_line_that_does_not_parse_is_one_bad_row(tmp_path: Path):
-    (tmp_path / "train.jsonl").write_text('{"a": 1}\n{"a": \n[1]\n{"b": 2}\n')
+    deep, half_a_pair = "[" * 100_000 + "]" * 100_000, r"x\ud83d"
+    (tmp_path / "train.jsonl").write_text(
+        f'{{"a": 1}}\n{{"a": \n[1]\n{{"a": {deep}}}\n{{"a": "{half_a_pair}"}}\n{{"b": "\\ud83d\\ude00"}}\n'
+    )
     rows = json_rows([tmp_path / "train.jsonl"])
     assert rows.columns == ("a", "b")
-    assert rows.select(["a"]) == {"a": [1, None, None, None]}
-    for index in (1, 2):
+    assert rows.select(["a", "b"]) == {"a": [1, *[None] * 5], "b": [*[None] * 5, "\N{GRINNING FACE}"]}
+    for index in (1, 2, 3, 4):
         with pytest.raises(RowError, match=f"row {index}") as caught:
             rows.row(index)
         assert caught.value.reason == "bad_json"
+
+
+def test_an_array_is_rows_too_and_half_of_a_surrogate_pair_is_no_text(tmp_path: Path):
+    (tmp_path / "train.json").write_text(r'[{"a": "x\ud83d"}, {"a": "fine"}]')
+    rows = json_rows([tmp_path / "train.json"])
+    assert rows.select(["a"]) == {"a": [None, "fine"]}
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "train.arrow", "train.json"])

@@ -114,9 +114,9 @@ def test_videos_of_koala_are_found_by_the_url_of_their_metadata(tmp_path: Path):
 
 
 def test_an_id_is_a_name_and_never_a_path_or_a_pattern(tmp_path: Path):
-    touch(tmp_path, "videos/a.mp4", "secret.mp4")
+    touch(tmp_path, "videos/a.mp4", "videos/b/c.mp4", "secret.mp4")
     folder = VideoFolder(tmp_path / "videos")
-    for name in ("../secret", "*", "**", "a.mp4", "", "/", "{dir}", str(tmp_path / "secret")):
+    for name in ("../secret", "*", "**", "b/*", "*/c", "**/c", "a.mp4", "", "/", "{dir}", str(tmp_path / "secret")):
         assert folder.find(name, ANYWHERE) is None
     assert folder.find("a", ANYWHERE) == tmp_path / "videos/a.mp4"
 
@@ -133,6 +133,16 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
     (tmp_path / "videos/linked").symlink_to(tmp_path / "disk")
     (tmp_path / "videos/round").symlink_to(tmp_path / "videos")
     assert VideoFolder(tmp_path / "videos").find("a", ANYWHERE) == tmp_path / "videos/linked/a.mp4"
+
+
+def test_links_to_each_other_to_themselves_and_to_nowhere_do_no_harm(tmp_path: Path):
+    touch(tmp_path, "a/a.mp4", "b/b.mp4")
+    (tmp_path / "a/other").symlink_to(tmp_path / "b")
+    (tmp_path / "b/other").symlink_to(tmp_path / "a")
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    folder = VideoFolder(tmp_path)
+    assert [folder.find(name, ANYWHERE) for name in "ab"] == [tmp_path / "a/a.mp4", tmp_path / "b/b.mp4"]
 
 
 def test_the_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -83,6 +83,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = {"video_id": "v", "clip": None, "queries": [QUERY, {**QUERY, "label": "Dogs"}]}
     clipped = {"video_id": "v", "clip": [2.0, 9.5], "queries": [QUERY]}
     asked = {key: value for key, value in QUERY.items() if key != "question"} | {"prompt": "Point to the cats"}
+    asked["objects"] = [[0], [1, 0]]
     write("molmo2_videopoint", "train_0_5", whole, clipped, {"video_id": "v", "clip": None, "queries": [asked]})
     for split in ("train_6_25", "train_26_60", "train_0_5_unsure"):
         write("molmo2_videopoint", split, clipped)
@@ -155,6 +156,8 @@ def test_subtitles_are_cues_with_times_and_two_at_one_time_stay_two():
     assert example["subtitle"] == example["subtitles"] == [(0.0, 1.5, "Hi"), (0.0, 1.5, "Yo")]
     assert len(example["message_list"]) == 3
     assert (example["question"], example["answer"]) == ("Q0?", "right")
+    assert example["questions"][0] == "Q0?"
+    assert len(example["questions"]) == len(example["answers"]) == 3
 
 
 def test_people_s_questions_are_asked_as_they_are():
@@ -191,6 +194,7 @@ def test_a_clip_of_a_longer_video_is_named_in_the_metadata():
     assert clipped["points"][0] == {"x": 0.5, "y": 1.0, "timestamp": 1.0, "object_id": 0}
     (message,) = asked["message_list"]
     assert (message["style"], message["prompt"], asked["query"]) == ("video_point", *["Point to the cats"] * 2)
+    assert [[point["object_id"] for point in one["points"]] for one in (whole, asked)] == [[0, 1, 2], [0, 1, 0]]
 
 
 def test_queries_are_chosen_by_their_number_of_points_and_certainty():
