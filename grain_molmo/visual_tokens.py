@@ -7,6 +7,7 @@ import numpy as np
 
 from grain_molmo.special_tokens import IM_END, IM_PATCH, IM_START
 from grain_molmo.text.assemble import plain_ids
+from grain_molmo.text.times import frame_time_text
 from grain_molmo.text.tokenizer import Tokenizer
 from grain_molmo.vision.crops import FRAME_POOLED, Tiling, layout_tokens
 
@@ -31,18 +32,13 @@ def frame_tokens(times_s: Sequence[float] | np.ndarray, tokenizer: Tokenizer) ->
     frame = np.array([IM_START, *[IM_PATCH] * FRAME_POOLED, IM_END], np.int32) + np.int32(tokenizer.special_base)
     blocks = [np.empty(0, np.int32)]
     for number, time_s in enumerate(times_s):
-        blocks += [_time_ids(_time_text(float(time_s), number == 0), tokenizer), frame]
+        blocks += [_time_ids(frame_time_text(float(time_s), number == 0), tokenizer), frame]
     return np.concatenate(blocks)
 
 
 def text_tokens(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """[n] int32 ids of text among the visual tokens. Raises ExampleError if it spells out one of those."""
     return np.array(plain_ids(text, tokenizer) if text else [], np.int32)
-
-
-def _time_text(time_s: float, is_first: bool) -> str:
-    """The time before a frame: one decimal, set off from what precedes it."""
-    return f"{time_s:.1f} " if is_first else f" {time_s:.1f} "
 
 
 @lru_cache(maxsize=1 << 15)  # 40 minutes of tenths of a second
