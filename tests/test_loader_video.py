@@ -15,6 +15,7 @@ from grain_molmo.packing.mixture import Draw
 from grain_molmo.render import render_rows
 from grain_molmo.special_tokens import IM_PATCH
 from grain_molmo.stages import STAGES
+from grain_molmo.store import MediaStore
 from grain_molmo.vision.crops import render_frame
 from grain_molmo.vision.video import decode_frames
 
@@ -122,6 +123,20 @@ def test_the_frames_in_a_row_are_those_that_the_video_shows_at_the_times_in_its_
 def encoder(stage, data_dir):
     datasets = {name: gm.get_dataset(name, data_dir=data_dir) for name in stage.weights}
     return Encoder(datasets, stage, gm.load_tokenizer("bytes"), seed=0)
+
+
+def test_planning_opens_no_media(sample_dir, monkeypatch):
+    def refuse(store, sha256):
+        raise AssertionError(f"media {sha256} were read")
+
+    monkeypatch.setattr(MediaStore, "read", refuse)
+    encode = encoder(STAGES["sft"], sample_dir)
+    n_crops = {
+        name: sum(encode(Draw(name, 0, index)).n_crops for index in range(len(dataset)))
+        for name, dataset in encode.datasets.items()
+    }
+    assert min(n_crops.values()) > 0
+    assert len(n_crops) == len(NINE)
 
 
 @pytest.mark.parametrize("stage", VIDEO_STAGES)

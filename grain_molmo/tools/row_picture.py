@@ -215,7 +215,7 @@ def _draw_legend() -> Image.Image:
     colour = EXAMPLE_COLOURS[0]
     x = 0.0
     for text, fill in (
-        ("visual tokens, global crop", colour),
+        ("visual tokens, global crops and frames", colour),
         ("text, other crops (branches of a message tree in two shades)", _lighter(colour, 0.45)),
         ("trained: loss weight above 0", TRAINED),
         ("padding", None),
