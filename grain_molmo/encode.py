@@ -10,7 +10,7 @@ from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ExampleError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
-from grain_molmo.slots import FramesSlot, MediaSlot, PictureSlot, picture_size_hw
+from grain_molmo.slots import FramesSlot, MediaSlot, PictureSlot
 from grain_molmo.stages import Stage
 from grain_molmo.text.assemble import TokenArrays, assemble, truncate
 from grain_molmo.text.format import format_example
@@ -18,6 +18,7 @@ from grain_molmo.text.subtitles import subtitle_text
 from grain_molmo.text.tokenizer import Tokenizer
 from grain_molmo.vision.crops import select_tiling
 from grain_molmo.vision.frames import FrameSampling, clip_window, sample_times
+from grain_molmo.vision.pictures import picture_size_hw
 from grain_molmo.vision.videos import as_video
 from grain_molmo.visual_tokens import frame_tokens, picture_tokens, text_tokens
 

@@ -8,8 +8,8 @@ import grain_molmo as gm
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, ExampleError, MediaError
 from grain_molmo.packing.mixture import Draw
-from grain_molmo.slots import picture_pixels
 from grain_molmo.vision.crops import select_tiling
+from grain_molmo.vision.pictures import picture_pixels
 
 CAPTION = "A red cube stands on a gray floor, and a small blue ball lies in front of it. " * 3
 

@@ -80,6 +80,18 @@ def test_a_size_below_one_is_a_share_of_the_real_size():
     assert group_weights([group], {"a": 400, "b": 100}) == pytest.approx({"a": 0.5, "b": 0.5})
 
 
+def test_a_size_of_zero_counts_as_one_example():
+    group = Group(name="g", rate=1.0, datasets=(Member("a", size=0), Member("b", size=1), Member("c", size=4)))
+    weights = group_weights([group], {"a": 400, "b": 100, "c": 9})
+    assert weights == pytest.approx({"a": 0.25, "b": 0.25, "c": 0.5})
+
+
+@pytest.mark.parametrize("wrong", [{"size": -1}, {"size": math.nan}, {"factor": 0}, {"factor": math.inf}])
+def test_a_member_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ConfigError, match="member 'a'"):
+        Member("a", **wrong)
+
+
 def test_pointing_and_captions_weigh_less_and_only_pictures_get_high_resolution():
     weights = {name: SFT_STAGE.loss.overridden(rule.loss) for name, rule in SFT_STAGE.rules.items()}
     assert {name for name, rule in SFT_STAGE.rules.items() if rule.p_high_res} == set(members("image_pointing"))
