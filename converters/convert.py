@@ -21,7 +21,7 @@ from converters.schema import check_columns
 from converters.sources import SourceSplit
 from converters.spec import UNIT_REASONS, MediaSource, Place, SetSpec
 from converters.videos import VideoFolder
-from grain_molmo.errors import ConfigError, RowError, StoreError
+from grain_molmo.errors import ConfigError, FetchError, RowError, StoreError
 from grain_molmo.store import (
     MediaStore,
     Record,
@@ -244,7 +244,8 @@ class _Prepared:
     rejects: list[Reject]
 
     def reject(self, row: int, error: RowError) -> Reject:
-        return Reject(row, self.unit.id, error.reason, error.detail, self.url)
+        network = (error.attempts, error.time) if isinstance(error, FetchError) else ()
+        return Reject(row, self.unit.id, error.reason, error.detail, self.url, *network)
 
 
 @dataclass(frozen=True)

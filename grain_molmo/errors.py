@@ -17,6 +17,10 @@ class StoreError(GrainMolmoError):
     """A store on disk is missing, incomplete or damaged; the message names the file."""
 
 
+class StoreBusyError(StoreError):
+    """Another process is writing this dataset; the message says which."""
+
+
 class NotConvertedError(StoreError):
     """A dataset was not converted into the data folder."""
 
@@ -55,3 +59,20 @@ class RowError(GrainMolmoError):
 
     def __reduce__(self):
         return type(self), (self.reason, self.detail)
+
+
+class FetchError(RowError):
+    """A picture cannot be had over the network.
+
+    Attributes:
+        attempts: how often it was asked for.
+        time: of the last attempt, UTC, ISO 8601 to the second.
+    """
+
+    def __init__(self, reason: str, detail: str, attempts: int, time: str):
+        super().__init__(reason, detail)
+        self.attempts = attempts
+        self.time = time
+
+    def __reduce__(self):
+        return type(self), (self.reason, self.detail, self.attempts, self.time)

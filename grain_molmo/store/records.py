@@ -62,17 +62,32 @@ class Record:
 
 @dataclass(frozen=True)
 class Reject:
-    """A source row that did not make it into the store, and why."""
+    """A source row that did not make it into the store, and why.
+
+    Attributes:
+        row: its index in the source split.
+        id: of the example that it would have been part of.
+        reason: a short stable word to count by.
+        detail: what was found.
+        url: of its picture.
+        attempts: how often the picture was asked for over the network; 0 where the network was not to blame.
+        time: of the last of them, UTC, ISO 8601 to the second.
+    """
 
     row: int
     id: str
     reason: str
     detail: str
     url: str = ""
+    attempts: int = 0
+    time: str = ""
 
     def to_json(self) -> str:
         """One line for the reject table."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        fields = asdict(self)
+        if not self.attempts:
+            del fields["attempts"], fields["time"]
+        return json.dumps(fields, ensure_ascii=False)
 
 
 def content_key(data: bytes) -> str:
