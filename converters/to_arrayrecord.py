@@ -17,6 +17,7 @@ if __package__ in (None, ""):  # run as a file: Python put this folder on the pa
 
 from converters.convert import Options, Summary, convert_set
 from converters.fetch import ImageCache, ImageFetcher
+from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
 from converters.sets import SETS, find_set
 from converters.sources import SourceSplit, open_source
 from converters.spec import SetSpec
@@ -92,6 +93,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
+    add_fetch_arguments(parser)
     return parser
 
 
@@ -164,7 +166,7 @@ def _convert(spec: SetSpec, args: argparse.Namespace, data_dir: Path, *, is_only
     elif spec.excluded_by:
         log.warning("%s: pictures of the evaluation set are not left out; --exclude %s", spec.name, spec.excluded_by)
     cache = ImageCache(args.image_cache) if args.image_cache else None
-    with ImageFetcher(cache=cache, connections=args.workers) as fetcher:
+    with ImageFetcher(fetch_policy_from(args), cache) as fetcher:
         return convert_set(spec, sources, data_dir, fetcher, options)
 
 

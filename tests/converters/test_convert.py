@@ -20,9 +20,9 @@ def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) ->
     spec = SETS[spec] if isinstance(spec, str) else spec
     splits = tuple(dict.fromkeys((*spec.splits, "validation")))
     sources = open_source(source, spec.configs, splits, in_order=not spec.grouped)
-    policy = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5)
+    policy = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, allow_private=True)
     options = {"validation_fraction": 0.0, "workers": 4, **options}
-    with ImageFetcher(policy, sleep=lambda seconds: None) as fetcher:
+    with ImageFetcher(policy, sleep=lambda seconds: None, now=lambda: "2026-01-31T12:00:00Z") as fetcher:
         return convert_set(spec, sources, data_dir, fetcher, Options(**options))
 
 

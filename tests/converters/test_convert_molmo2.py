@@ -26,7 +26,7 @@ from grain_molmo.vision.prepared import PreparedFrames
 def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) -> Summary:
     spec = SETS[spec] if isinstance(spec, str) else spec
     sources = _open(spec, source, _source_splits(spec, None, is_local=True))
-    policy = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5)
+    policy = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, allow_private=True)
     with ImageFetcher(policy, sleep=lambda seconds: None) as fetcher:
         return convert_set(spec, sources, data_dir, fetcher, Options(**{"workers": 4, **options}))
 
