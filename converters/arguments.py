@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
 from converters.options import Options
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
 from converters.sets import SETS, find_set
@@ -80,9 +81,24 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--exclude", metavar="SOURCE", help="rows whose pictures must not occur (hub name or path)")
     parser.add_argument("--revision", help="branch, tag or commit of the hub dataset")
     parser.add_argument("--force", action="store_true", help="convert anew what is already there")
+    parser.add_argument(
+        "--retry-rejects",
+        action="store_true",
+        help="of what is already there, try the rows again that a host did not answer for",
+    )
+    parser.add_argument(
+        "--max-rejected",
+        type=_share,
+        default=1.0,
+        metavar="F",
+        help="do not commit a split that loses a larger share of its rows, e.g. 0.3; default: no limit",
+    )
+    parser.add_argument("--rows-per-shard", type=_positive, metavar="N", help="source rows of a shard at most")
+    parser.add_argument("--wait", action="store_true", help="for another converter that writes the set, to be done")
     parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="with --sample: rows a set (64)")
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
+    add_fetch_arguments(parser)
     return parser
 
 
@@ -138,6 +154,7 @@ def options_from(args: argparse.Namespace) -> Options:
         video_dir=str(video_dir) if video_dir else None,
         video_frames=args.video_frames,
         image_cache=args.image_cache,
+        fetching=fetch_policy_from(args),
     )
 
 

@@ -3,10 +3,11 @@
 The same program as `grain-molmo convert`.
 """
 
+import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ if __package__ in (None, ""):  # run as a file: Python put this folder on the pa
 
 from converters.arguments import build_parser, excluding, in_folder_of_set, options_from, requests_from
 from converters.convert import convert_set
+from converters.options import Options
+from converters.request import SetRequest
+from converters.signals import Stopped, stopping
 from converters.videos import VideoFolder
-from grain_molmo.errors import ConfigError, GrainMolmoError
+from grain_molmo.errors import ConfigError, GrainMolmoError, StoreBusyError
 from grain_molmo.store import resolve_data_dir
 from grain_molmo.tools.logs import log_to_stderr
 
 log = logging.getLogger("converters")
 
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUSY = 0, 1, 2, 3
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -40,8 +44,26 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     except ConfigError as error:
         log.error("%s: %s", parser.prog, error)
         return EXIT_USAGE
-    videos = VideoFolder(options.video_dir) if options.video_dir else None  # one for all sets: it is listed once
     results: list[dict[str, Any]] = []
+    code = EXIT_DONE
+    try:
+        with stopping():
+            for result, result_code in _convert_all(requests, options, data_dir, args):
+                results.append(result)
+                code = max(code, result_code) if EXIT_FAILED not in (code, result_code) else EXIT_FAILED
+    except Stopped as stopped:
+        code = stopped.exit_code
+        log.error("stopped by %s; finished shards are kept: the same command goes on from there", stopped)
+    if args.json:
+        print(json.dumps({"ok": code == EXIT_DONE, "data_dir": str(data_dir), "datasets": results}))
+    return code
+
+
+def _convert_all(
+    requests: Sequence[SetRequest], options: Options, data_dir: Path, args: argparse.Namespace
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """(what a conversion came to, its exit code) of each set; one that fails does not stop the others."""
+    videos = VideoFolder(options.video_dir) if options.video_dir else None  # one for all sets: it is listed once
     for request in requests:
         try:
             if len(requests) > 1:
@@ -49,15 +71,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             summary = convert_set(request, data_dir, excluding(options, request, args.exclude), videos)
         except (GrainMolmoError, OSError) as error:
             log.error("%s: %s", request.name, error)
-            results.append({"name": request.name, "error": str(error)})
+            is_busy = isinstance(error, StoreBusyError)
+            yield {"name": request.name, "error": str(error)}, EXIT_BUSY if is_busy else EXIT_FAILED
             continue
         log.info("%s", summary.to_text())
-        error = {} if sum(summary.examples.values()) else {"error": "no row could be converted"}
-        results.append({**summary.to_json(), **error})
-    failed = any("error" in result for result in results)
-    if args.json:
-        print(json.dumps({"ok": not failed, "data_dir": str(data_dir), "datasets": results}))
-    return EXIT_FAILED if failed else EXIT_DONE
+        error = "; ".join(summary.refused.values())
+        if not error and not sum(summary.examples.values()):
+            error = "no row could be converted"
+        yield {**summary.to_json(), **({"error": error} if error else {})}, EXIT_FAILED if error else EXIT_DONE
 
 
 if __name__ == "__main__":
