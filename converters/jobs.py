@@ -229,6 +229,7 @@ def _made(units: Iterable[Unit], job: ShardJob, worker: ShardWorker) -> Iterator
         prepare(spec, source.rows, place, units, options.excluded),
         lambda unit: num_bytes(unit.sources, options.video_frames),
         _BYTES_IN_FLIGHT,
+        lambda unit: worker.loader.is_at_hand(unit.sources),
     )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +23,10 @@ R = TypeVar("R")
 # What a picture counts for before its size is known, and the prepared frames of a video: their usual sizes, rounded up.
 PICTURE_BYTES = 1 << 20
 FRAMES_BYTES = 16 << 20
+
+# Files and frames that are remembered, a kilobyte each.
+_MOST_KNOWN = 1 << 16
+_Outcome = MediaRef | tuple[str, str]  # or the reason and detail of a RowError
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class MediaLoader:
 
     def __init__(self, fetcher: ImageFetcher):
         self._fetcher = fetcher
-        self._known: dict[Hashable, Future[MediaRef | tuple[str, str]]] = {}
+        self._known: OrderedDict[Hashable, _Outcome] = OrderedDict()
+        self._under_way: dict[Hashable, Future[_Outcome]] = {}
+        self._files: set[Path] = set()
         self._lock = threading.Lock()
 
     def load(self, sources: Sequence[MediaSource]) -> list[Medium]:
@@ -84,10 +90,32 @@ class MediaLoader:
     def _load(self, source: MediaSource) -> Medium:
         if isinstance(source, FromVideo):
             return self._video(source.path)
+        if isinstance(source, FromFile):
+            return self._file(source.path)
         picture = load_picture(source, self._fetcher)
-        info = picture.info
-        ref = MediaRef(content_key(picture.data), "image", info.width, info.height, len(picture.data))
-        return Medium(ref, lambda: picture.data)
+        return Medium(_picture_ref(picture), lambda: picture.data)
+
+    def _file(self, path: Path) -> Medium:
+        """A picture in a file, which many rows may name."""
+        with _missing(path, "missing_image"):
+            facts = path.stat()
+        read: list[Picture] = []  # by this call, if it is the first
+
+        def load() -> MediaRef:
+            read.append(load_picture(FromFile(path), self._fetcher))
+            return _picture_ref(read[0])
+
+        ref = self._once((path, facts.st_size, facts.st_mtime_ns), load)
+        if len(self._files) < _MOST_KNOWN:
+            self._files.add(path)
+        return Medium(ref, (lambda: read[0].data) if read else (lambda: _read_again(path, ref)))
+
+    def is_at_hand(self, sources: Sequence[MediaSource]) -> bool:
+        """Whether loading the media of a row waits for nothing, so that it is not worth a thread."""
+        return all(
+            isinstance(source, Embedded) or (isinstance(source, FromFile) and source.path in self._files)
+            for source in sources
+        )
 
     def _video(self, path: Path) -> Medium:
         read: list[bytes] = []  # by this call, if it is the first
@@ -96,7 +124,7 @@ class MediaLoader:
             read.append(_read_video(path))
             return video_ref(read[0])
 
-        with _missing(path):
+        with _missing(path, "missing_video"):
             facts = path.stat()
         ref = self._once((path, facts.st_size, facts.st_mtime_ns), probe)
         return Medium(ref, (lambda: read[0]) if read else (lambda: _read_again(path, ref)))
@@ -120,20 +148,36 @@ class MediaLoader:
     def _once(self, key: Hashable, make: Callable[[], MediaRef]) -> MediaRef:
         """What the first caller with this key makes, or the RowError that it meets; the others wait for it."""
         with self._lock:
-            first = key not in self._known
-            future = self._known.setdefault(key, Future())
-        if first:
-            try:
-                future.set_result(make())
-            except RowError as error:
-                # As a value: a raised error remembers where it was raised, and with that the bytes of the video.
-                future.set_result((error.reason, error.detail))
-            except BaseException as error:
-                future.set_exception(error)
-        outcome = future.result()
+            outcome = self._known.get(key)
+            future = None if outcome else self._under_way.get(key)
+            is_first = outcome is None and future is None
+            if is_first:
+                future = self._under_way[key] = Future()
+        if is_first and future is not None:
+            self._make(key, make, future)
+        if outcome is None and future is not None:
+            outcome = future.result()
         if isinstance(outcome, MediaRef):
             return outcome
-        raise RowError(*outcome)
+        raise RowError(*(outcome or ()))
+
+    def _make(self, key: Hashable, make: Callable[[], MediaRef], future: "Future[_Outcome]") -> None:
+        try:
+            try:
+                outcome: _Outcome = make()
+            except RowError as error:
+                # As a value: a raised error remembers where it was raised, and with that the bytes of the video.
+                outcome = (error.reason, error.detail)
+            future.set_result(outcome)
+            with self._lock:
+                self._known[key] = outcome
+                while len(self._known) > _MOST_KNOWN:
+                    self._known.popitem(last=False)
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                del self._under_way[key]
 
 
 def num_bytes(sources: Sequence[MediaSource], with_frames: bool) -> int:
@@ -150,26 +194,34 @@ def num_bytes(sources: Sequence[MediaSource], with_frames: bool) -> int:
 
 
 def ordered_map(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], cost: Callable[[T], int], limit: int
+    pool: ThreadPoolExecutor,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    cost: Callable[[T], int],
+    limit: int,
+    is_at_hand: Callable[[T], bool] = lambda item: False,
 ) -> Iterator[R]:
     """Results of the function in the order of the items.
 
     Those begun and not yet taken cost at most `limit` together, whatever the number of workers; an item that costs more
-    is begun when nothing else is.
+    is begun when nothing else is. Of items at hand the function is called without the pool.
     """
-    pending: deque[tuple[Future[R], int]] = deque()
+    pending: deque[tuple[Callable[[], R], int]] = deque()
     total = 0
     for item in items:
+        if is_at_hand(item) and not pending:
+            yield function(item)
+            continue
         price = max(1, cost(item))
         while pending and total + price > limit:
-            future, paid = pending.popleft()
-            yield future.result()
+            result, paid = pending.popleft()
+            yield result()
             total -= paid
-            del future  # its result may be large
-        pending.append((pool.submit(function, item), price))
+            del result  # it may be large
+        pending.append((pool.submit(function, item).result, price))
         total += price
     while pending:
-        yield pending.popleft()[0].result()
+        yield pending.popleft()[0]()
 
 
 def load_picture(source: MediaSource, fetcher: ImageFetcher) -> Picture:
@@ -182,14 +234,18 @@ def load_picture(source: MediaSource, fetcher: ImageFetcher) -> Picture:
         case Embedded(data):
             return check_picture(data)
         case FromFile(path):
-            try:
-                return check_picture(path.read_bytes())
-            except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-                raise RowError("missing_image", f"{path}: {error}") from error
+            with _missing(path, "missing_image"):
+                data = path.read_bytes()
+            return check_picture(data)
         case Drawn(draw):
             return check_picture(draw())
         case FromVideo(path):
             raise RowError("not_an_image", f"{path} is a video")
+
+
+def _picture_ref(picture: Picture) -> MediaRef:
+    info = picture.info
+    return MediaRef(content_key(picture.data), "image", info.width, info.height, len(picture.data))
 
 
 def video_ref(data: bytes) -> MediaRef:
@@ -203,15 +259,15 @@ def video_ref(data: bytes) -> MediaRef:
 
 
 @contextlib.contextmanager
-def _missing(path: Path) -> Iterator[None]:
+def _missing(path: Path, reason: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise RowError("missing_video", f"{path}: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise RowError(reason, f"{path}: {error}") from error
 
 
 def _read_video(path: Path) -> bytes:
-    with _missing(path):
+    with _missing(path, "missing_video"):
         return path.read_bytes()
 
 

@@ -1,26 +1,19 @@
 """Which rows make which example, split and shard: settled before a picture is fetched, so failures shift nothing."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
+import numpy as np
+
+from converters.plan_units import Unit, Units, UnitsBuilder
+from converters.rows import scan_rows
 from converters.sources import SourceSplit
 from converters.spec import SetSpec
 from grain_molmo.rng import stable_hash
 
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Rows that are converted together: one row, or all rows of a picture or video.
-
-    Attributes:
-        id: unique within the set.
-        rows: indices of the rows, in source order.
-    """
-
-    id: str
-    rows: tuple[int, ...]
+__all__ = ["SplitPlan", "Unit", "is_held_out", "plan_splits"]
 
 
 @dataclass(frozen=True)
@@ -32,19 +25,16 @@ class SplitPlan:
         source: where its rows are.
         source_split: the store's name of the source's split; `train` where a validation split was held out of it.
         held_out: share of the pictures or videos that went to a validation split of our own; 0 if none was made.
-        shards: the units of each shard, in source order.
+        shards: the units of each shard, in source order; made when they are asked for.
+        num_rows: source rows of the split.
     """
 
     split: str
     source: SourceSplit
     source_split: str
     held_out: float
-    shards: tuple[tuple[Unit, ...], ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Source rows of the split."""
-        return sum(len(unit.rows) for shard in self.shards for unit in shard)
+    shards: Sequence[tuple[Unit, ...]]
+    num_rows: int
 
 
 def is_held_out(url: str, fraction: float) -> bool:
@@ -53,7 +43,11 @@ def is_held_out(url: str, fraction: float) -> bool:
     A function of the URL alone: the same on every machine, whichever URLs still answer. A picture held out at one
     fraction is held out at every larger one, so what one set validates on, no set with a larger share trains on.
     """
-    return stable_hash("validation", _digest(url)) < fraction * 2**64
+    return _is_held_out(_digest(url), fraction)
+
+
+def _is_held_out(digest: str, fraction: float) -> bool:
+    return stable_hash("validation", digest) < fraction * 2**64
 
 
 def plan_splits(
@@ -78,71 +72,81 @@ def plan_splits(
     plans = []
     for source in sources:
         held_out = fraction if fraction and not has_own and spec.store_split(source.split) == "train" else 0.0
-        units: dict[str, list[Unit]] = {}
-        for split, unit in _units(spec, source, held_out, max_rows):
-            units.setdefault(split, []).append(unit)
-        for split, in_split in units.items():
-            shards = tuple(_cut(in_split, rows_per_shard or spec.rows_per_shard))
-            plans.append(SplitPlan(split, source, spec.store_split(source.split), held_out, shards))
+        units = _units_of(spec, source, held_out, max_rows)
+        for split, numbers in units.by_split():
+            shards = _Shards(units, numbers, rows_per_shard or spec.rows_per_shard)
+            plans.append(
+                SplitPlan(split, source, spec.store_split(source.split), held_out, shards, units.num_rows(numbers))
+            )
     return plans
 
 
-def _units(spec: SetSpec, source: SourceSplit, fraction: float, max_rows: int | None) -> Iterable[tuple[str, Unit]]:
-    """(store split, unit) in the order of each unit's first row."""
+def _units_of(spec: SetSpec, source: SourceSplit, fraction: float, max_rows: int | None) -> Units:
+    """The units of a source split, in the order of each unit's first row."""
     names = [_present(alternatives.split("|"), source.rows.columns) for alternatives in spec.placed_by]
-    columns = source.rows.select(names)
     config = source.config or spec.config_of_others
     source_split = spec.store_split(source.split)
-
-    rows: dict[tuple[str | None, str, str, int | None], list[int]] = {}
-    for index, values in enumerate(zip(*(columns[name][:max_rows] for name in names), strict=True)):
+    builder = UnitsBuilder()
+    for index, values in enumerate(scan_rows(source.rows, names, max_rows)):
         row = dict(zip(names, values, strict=True))
         identity = spec.identity(row)
         if not isinstance(identity, str):
             identity = None  # the row is rejected when it is read; until then it needs a place
         subset = spec.subset(row) if spec.subset else ""
         within = spec.within(row) if spec.within else ""
-        alone = not spec.grouped or identity is None
-        rows.setdefault((identity, within, subset, index if alone else None), []).append(index)
-
-    seen: Counter[str] = Counter()
-    for (identity, within, subset, _), indices in rows.items():
-        held_out = identity is not None and is_held_out(identity, fraction)
+        key = f"{identity}\0{within}\0{subset}" if spec.grouped and identity is not None else None
+        if builder.add_row(index, key):
+            continue
+        digest = "" if identity is None else _digest(identity)
+        held_out = identity is not None and _is_held_out(digest, fraction)
         split = "validation" if held_out else source_split
         qualifiers = [part for part in (config, subset) if part]
         where = [source_split] if source_split != "train" else []
-        short = _short_name(identity, indices[0])
+        short = _short_name(identity, digest, index)
         name = "/".join([*where, *qualifiers, f"{short}@{within}" if within else short])
-        seen[name] += 1
-        unit_id = name if seen[name] == 1 else f"{name}.{seen[name]}"
-        yield "_".join([split, *qualifiers]), Unit(unit_id, tuple(indices))
+        builder.name_unit("_".join([split, *qualifiers]), name)
+    return builder.build()
 
 
 def _present(names: Sequence[str], columns: Sequence[str]) -> str:
     return next((name for name in names if name in columns), names[0])
 
 
-def _short_name(identity: str | None, row: int) -> str:
+def _short_name(identity: str | None, digest: str, row: int) -> str:
     """The identity itself if it is a short name; of a URL and the like the beginning of its hash."""
     if not identity:
         return f"row-{row}"
     is_name = len(identity) <= 100 and identity.isprintable() and "://" not in identity
-    return identity if is_name else _digest(identity)[:16]
+    return identity if is_name else digest[:16]
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _cut(units: Iterable[Unit], rows_per_shard: int) -> Iterable[tuple[Unit, ...]]:
+class _Shards(Sequence[tuple[Unit, ...]]):
     """Shards of at most so many rows each (a single larger unit is a shard of its own)."""
-    shard: list[Unit] = []
-    num_rows = 0
-    for unit in units:
-        if shard and num_rows + len(unit.rows) > rows_per_shard:
-            yield tuple(shard)
-            shard, num_rows = [], 0
-        shard.append(unit)
-        num_rows += len(unit.rows)
-    if shard:
-        yield tuple(shard)
+
+    def __init__(self, units: Units, numbers: np.ndarray, rows_per_shard: int):
+        self._units, self._numbers = units, numbers
+        self._starts = [0]
+        num_rows = 0
+        for at, length in enumerate(units.lengths[numbers].tolist()):
+            if num_rows and num_rows + length > rows_per_shard:
+                self._starts.append(at)
+                num_rows = 0
+            num_rows += length
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Unit, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Unit, ...]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[Unit, ...] | list[tuple[Unit, ...]]:
+        if isinstance(index, slice):
+            return [self[shard] for shard in range(*index.indices(len(self)))]
+        shard = range(len(self))[index]
+        stop = self._starts[shard + 1] if shard + 1 < len(self) else len(self._numbers)
+        return tuple(self._units[number] for number in self._numbers[self._starts[shard] : stop].tolist())

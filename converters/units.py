@@ -1,12 +1,13 @@
 """A unit of rows to its records: what can be said before its media are there, then the rest, in threads."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters.media import MediaBytes, MediaLoader, Medium
 from converters.plan import Unit
-from converters.rows import Row, Rows
+from converters.rows import Row, Rows, read_rows
 from converters.spec import MediaSource, Place, SetSpec
 from grain_molmo.errors import FetchError, RowError
 from grain_molmo.store import Record, Reject
@@ -47,17 +48,22 @@ def prepare(
     spec: SetSpec, rows: Rows, place: Place, units: Iterable[Unit], excluded: frozenset[str]
 ) -> Iterator[Prepared]:
     """The units with everything that can be said before their media are there."""
-    return (_prepare(spec, rows, place, unit, excluded) for unit in units)
+    units = list(units)
+    found = read_rows(rows, [index for unit in units for index in unit.rows])
+    return (_prepare(spec, place, unit, list(itertools.islice(found, len(unit.rows))), excluded) for unit in units)
 
 
-def _prepare(spec: SetSpec, rows: Rows, place: Place, unit: Unit, excluded: frozenset[str]) -> Prepared:
+def _prepare(
+    spec: SetSpec, place: Place, unit: Unit, rows: Sequence[Row | RowError], excluded: frozenset[str]
+) -> Prepared:
     pieces: list[tuple[int, dict[str, Any]]] = []
     rejects: list[Reject] = []
     sources: Sequence[MediaSource] = ()
     url = ""
-    for index in unit.rows:
+    for index, row in zip(unit.rows, rows, strict=True):
         try:
-            row = rows.row(index)
+            if isinstance(row, RowError):
+                raise row
             url = _url(row) or url
             _require_allowed(row, excluded)
             piece, in_row = spec.parse(row, place), spec.media(row, place)

@@ -137,11 +137,15 @@ class SplitWriter:
         payloads: list[bytes] = []
         uses = 0
 
+        @functools.cache  # many rows may speak of one picture
+        def is_known(sha256: str) -> bool:
+            if sha256 in self._store:
+                return True
+            first = known.first_shard(sha256)
+            return first is not None and first < shard
+
         def is_new(ref: MediaRef) -> bool:
-            if ref.sha256 in new_media or ref.sha256 in self._store:
-                return False
-            first = known.first_shard(ref.sha256)
-            return first is None or first >= shard
+            return ref.sha256 not in new_media and not is_known(ref.sha256)
 
         def media_payloads() -> Iterator[bytes]:
             nonlocal uses

@@ -26,8 +26,8 @@ from converters.spec import SetSpec
 from converters.summary import Summary
 from grain_molmo.store import AnnotationSource
 
-# Of tests: no host is given long, and none is waited for before it is asked again.
-HASTY = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, backoff_s=0.0, max_wait_s=0.0, allow_private=True)
+# Of tests: nothing is waited for before it is asked again, and loopback may be asked.
+HASTY = FetchPolicy(connect_timeout_s=5.0, read_timeout_s=5.0, backoff_s=0.0, max_wait_s=0.0, allow_private=True)
 NOW = "2026-01-31T12:00:00Z"
 
 
