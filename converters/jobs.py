@@ -16,7 +16,7 @@ from converters.retry import committed_records, hopeful_ids, retry_shard
 from converters.rows import Rows
 from converters.sources import SourceSplit
 from converters.spec import FromUrl, Place, SetSpec
-from converters.units import Made, make_records, prepare
+from converters.units import Made, Prepared, make_records, prepare
 from converters.videos import VideoFolder
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import Record, Reject, SplitWriter
@@ -105,7 +105,7 @@ class ShardWorker:
         self.spec, self._sources = opened or open_request(conversion.request)
         self.videos = videos or (VideoFolder(options.video_dir) if options.video_dir else None)
         self._split = ""
-        self._ahead: set[tuple[str, int]] = set()
+        self._ahead: dict[tuple[str, int], list[Prepared]] = {}
         self._exit = contextlib.ExitStack()
         self.pool = self._exit.enter_context(_media_pool(options.workers))
         cache = ImageCache(options.image_cache) if options.image_cache else None
@@ -141,17 +141,29 @@ class ShardWorker:
         """Where the rows of a job stand."""
         return place_of(self.spec, self.source(job), self.videos)
 
+    def prepared(self, job: ShardJob, units: Sequence[Unit]) -> Iterable[Prepared]:
+        """The units of a job with everything that can be said before their media are there."""
+        ahead = self._ahead.pop((job.split, job.shard), None)
+        return ahead if ahead is not None else self._prepare(job, units)
+
+    def _prepare(self, job: ShardJob, units: Sequence[Unit]) -> Iterator[Prepared]:
+        return prepare(self.spec, self.source(job).rows, self.place(job), units, self.conversion.options.excluded)
+
     def fetch_ahead(self, job: ShardJob) -> None:
-        """Begins to ask for the pictures of a job, once."""
-        rows, place, excluded = self.source(job).rows, self.place(job), self.conversion.options.excluded
-        if (job.split, job.shard) in self._ahead or not asks_network(self.spec, rows, place, job.units):
+        """Begins to ask for the pictures of a job, if they are somewhere on the web and were not asked for."""
+        key = job.split, job.shard
+        if (
+            self.conversion.options.cache_only
+            or key in self._ahead
+            or not asks_network(self.spec, self.source(job).rows, self.place(job), job.units)
+        ):
             return
-        self._ahead.add((job.split, job.shard))
         hopeful = None if job.retried is None else hopeful_ids(job.retried)
-        units = (unit for unit in job.units if hopeful is None or unit.id in hopeful)
+        units = [unit for unit in job.units if hopeful is None or unit.id in hopeful]
+        self._ahead[key] = list(self._prepare(job, units))
         self._fetcher.prefetch(
             (source.url, source.sha256)
-            for unit in prepare(self.spec, rows, place, units, excluded)
+            for unit in self._ahead[key]
             for source in unit.sources
             if isinstance(source, FromUrl)
         )
@@ -188,7 +200,7 @@ def run_shard(
     writer = worker.writer(job)
     if not writer.has_shard(job.shard):
         for one in (job, following):
-            if one is not None and not worker.conversion.options.cache_only:
+            if one is not None and not writer.has_shard(one.shard):
                 worker.fetch_ahead(one)
         if job.retried is None:
             rejects: list[Reject] = []
@@ -219,15 +231,14 @@ def place_of(spec: SetSpec, source: SourceSplit, videos: VideoFolder | None) -> 
     return Place(source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, videos)
 
 
-def _made(units: Iterable[Unit], job: ShardJob, worker: ShardWorker) -> Iterator[Made]:
+def _made(units: Sequence[Unit], job: ShardJob, worker: ShardWorker) -> Iterator[Made]:
     """The units in order, converted in the worker's threads."""
-    options, spec, source = worker.conversion.options, worker.spec, worker.source(job)
-    place = worker.place(job)
+    spec, with_frames = worker.spec, worker.conversion.options.video_frames
     return ordered_map(
         worker.pool,
-        lambda unit: make_records(spec, unit, worker.loader, options.video_frames),
-        prepare(spec, source.rows, place, units, options.excluded),
-        lambda unit: num_bytes(unit.sources, options.video_frames),
+        lambda unit: make_records(spec, unit, worker.loader, with_frames),
+        worker.prepared(job, units),
+        lambda unit: num_bytes(unit.sources, with_frames),
         _BYTES_IN_FLIGHT,
         lambda unit: worker.loader.is_at_hand(unit.sources),
     )
