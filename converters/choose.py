@@ -1,0 +1,40 @@
+"""Which sets and splits a stage of training needs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from converters.sets import SETS
+from converters.spec import SetSpec
+from grain_molmo.datasets.registry import CONVERTED_DATASETS
+from grain_molmo.stages import STAGES
+
+STAGE_CHOICES = (*STAGES, "all")
+
+
+def set_of_dataset(name: str) -> str:
+    """The set that a dataset of this library reads: pixmo_docs of pixmo_docs_charts."""
+    factory: Any = CONVERTED_DATASETS[name]
+    return getattr(factory, "func", factory).NAME  # the class, also under functools.partial
+
+
+def sets_of_stage(stage: str, *, include_eval: bool = False) -> list[SetSpec]:
+    """The sets in a stage's mixture, in its order; of "all" those of all stages.
+
+    Args:
+        stage: one of STAGE_CHOICES.
+        include_eval: also the sets that were made to evaluate one of them.
+    """
+    stages = STAGES.values() if stage == "all" else [STAGES[stage]]
+    names = dict.fromkeys(set_of_dataset(name) for one in stages for name in one.mixture)
+    for_training = [SETS[name] for name in names]
+    for_evaluation = [spec for spec in SETS.values() if include_eval and spec.evaluates in names]
+    return for_training + for_evaluation
+
+
+def splits_of_stage(spec: SetSpec, *, include_eval: bool = False) -> Sequence[str]:
+    """The source's splits that training needs: those to train and validate on, and with evaluation all."""
+    wanted = [split for split in spec.splits if include_eval or _is_for_training(spec.store_split(split))]
+    return wanted
+
+
+_is_for_training: Callable[[str], bool] = {"train", "validation"}.__contains__
