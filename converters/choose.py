@@ -1,6 +1,6 @@
 """Which sets and splits a stage of training needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from converters.sets import SETS
@@ -9,6 +9,7 @@ from grain_molmo.datasets.registry import CONVERTED_DATASETS
 from grain_molmo.stages import STAGES
 
 STAGE_CHOICES = (*STAGES, "all")
+TRAINING_SPLITS = ("train", "validation")
 
 
 def set_of_dataset(name: str) -> str:
@@ -33,8 +34,4 @@ def sets_of_stage(stage: str, *, include_eval: bool = False) -> list[SetSpec]:
 
 def splits_of_stage(spec: SetSpec, *, include_eval: bool = False) -> Sequence[str]:
     """The source's splits that training needs: those to train and validate on, and with evaluation all."""
-    wanted = [split for split in spec.splits if include_eval or _is_for_training(spec.store_split(split))]
-    return wanted
-
-
-_is_for_training: Callable[[str], bool] = {"train", "validation"}.__contains__
+    return [split for split in spec.splits if include_eval or spec.store_split(split) in TRAINING_SPLITS]

@@ -1,0 +1,161 @@
+"""What a conversion would come to: rows counted, and a few of them tried to guess bytes, time and losses from."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from converters.jobs import ShardWorker
+from converters.peek import Peek
+from converters.plan import SplitPlan, Unit, plan_splits
+from converters.spec import Place, SetSpec
+from converters.units import Made, Prepared, make_records, prepare
+from grain_molmo.store import encode_record
+from grain_molmo.tools.readable import human_bytes
+
+UNITS_TRIED = 48
+
+
+@dataclass(frozen=True)
+class SplitEstimate:
+    """What a split of the store would come to, by what was found of the rows tried.
+
+    Attributes:
+        split: of the store.
+        rows: of the source that belong to it; counted where all rows are there, else by the share among the first.
+        examples: about so many.
+        shards: annotation shards.
+        media_bytes: of the pictures or videos, each counted once.
+        annotation_bytes: before compression.
+        seconds: with so many media at a time as asked for.
+        tried: rows that were converted for the estimate.
+        rejected: of those, by reason.
+    """
+
+    split: str
+    rows: int
+    examples: int
+    shards: int
+    media_bytes: int
+    annotation_bytes: int
+    seconds: float
+    tried: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SetEstimate:
+    """What the conversion of a set would come to; `download_bytes` are those of its rows on the hub."""
+
+    name: str
+    splits: tuple[SplitEstimate, ...]
+    download_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Space that the set would take in the store."""
+        return sum(split.media_bytes + split.annotation_bytes for split in self.splits)
+
+    @property
+    def seconds(self) -> float:
+        """Time that its conversion would take."""
+        return sum(split.seconds for split in self.splits)
+
+    def to_text(self) -> str:
+        """The estimate for people, one line a fact."""
+        lines = [f"{self.name}: about {human_bytes(self.num_bytes)}, {human_seconds(self.seconds)}"]
+        if self.download_bytes:
+            lines.append(f"  its rows: {human_bytes(self.download_bytes)} to download")
+        for split in self.splits:
+            lines.append(
+                f"  {split.split}: {split.rows:,} rows, about {split.examples:,} examples in {split.shards:,} shards; "
+                f"{human_bytes(split.media_bytes)} of media, {human_bytes(split.annotation_bytes)} of annotations"
+            )
+            reasons = ", ".join(f"{reason} {count}" for reason, count in split.rejected.items())
+            lines.append(f"    of {split.tried:,} rows tried {sum(split.rejected.values())} rejected  {reasons}".rstrip())
+        return "\n".join(lines)
+
+
+def estimate_set(
+    spec: SetSpec,
+    peeks: Sequence[Peek],
+    worker: ShardWorker,
+    *,
+    validation_fraction: float | None = None,
+    max_rows: int | None = None,
+    tried: int = UNITS_TRIED,
+) -> SetEstimate:
+    """Tries a few units of each split, spread over its rows, in the worker's threads; writes nothing to the store.
+
+    Args:
+        spec: the set.
+        peeks: its source splits.
+        worker: for the media.
+        validation_fraction, max_rows: as for the conversion.
+        tried: units of each split of the store.
+    """
+    by_source = {id(peek.source): peek for peek in peeks}
+    sources = [peek.source for peek in peeks]
+    plans = plan_splits(spec, sources, validation_fraction=validation_fraction, max_rows=max_rows)
+    splits = []
+    for plan in plans:
+        peek = by_source[id(plan.source)]
+        limit = peek.num_rows if max_rows is None else min(max_rows, peek.num_rows)
+        there = len(plan.source.rows) if max_rows is None else min(max_rows, len(plan.source.rows))
+        splits.append(_estimate_split(spec, plan, limit / max(1, there), worker, tried))
+    return SetEstimate(spec.name, tuple(splits), sum(peek.download_bytes for peek in peeks))
+
+
+def _estimate_split(spec: SetSpec, plan: SplitPlan, scale: float, worker: ShardWorker, tried: int) -> SplitEstimate:
+    options = worker.conversion.options
+    source = plan.source
+    place = Place(
+        source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, worker.videos
+    )
+    units = [unit for shard in plan.shards for unit in shard]
+    chosen = _spread(units, tried)
+
+    def attempt(unit: Prepared) -> tuple[Made, float]:
+        started = time.monotonic()
+        return make_records(spec, unit, worker.loader, options.video_frames), time.monotonic() - started
+
+    ready = list(prepare(spec, source.rows, place, chosen, options.excluded))
+    made, seconds = zip(*worker.pool.map(attempt, ready), strict=True)
+    media = {ref.sha256: ref.num_bytes for one in made for record in one.records for ref in record.media}
+    per_unit = len(units) * scale / len(chosen)
+    return SplitEstimate(
+        split=plan.split,
+        rows=round(plan.num_rows * scale),
+        examples=round(sum(len(one.records) for one in made) * per_unit),
+        shards=max(1, round(len(plan.shards) * scale)),
+        media_bytes=round(sum(media.values()) * per_unit),
+        annotation_bytes=round(sum(len(encode_record(record)) for one in made for record in one.records) * per_unit),
+        seconds=sum(seconds) * per_unit / options.workers,
+        tried=sum(one.num_rows for one in made),
+        rejected=dict(Counter(reject.reason for one in made for reject in one.rejects).most_common()),
+    )
+
+
+def _spread(units: Sequence[Unit], number: int) -> list[Unit]:
+    number = min(number, len(units))
+    return [units[i * len(units) // number] for i in range(number)]
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration that an estimate can be trusted to.
+
+    >>> human_seconds(42), human_seconds(150), human_seconds(8000), human_seconds(400000)
+    ('42 s', '2 min', '2.2 h', '4.6 days')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def to_json(estimate: SetEstimate) -> dict[str, Any]:
+    """The estimate as JSON-able values."""
+    splits = [dict(vars(split)) for split in estimate.splits]
+    return {"name": estimate.name, "splits": splits, "download_bytes": estimate.download_bytes}
