@@ -62,6 +62,7 @@ def plan_splits(
     *,
     validation_fraction: float | None = None,
     max_rows: int | None = None,
+    rows_per_shard: int | None = None,
 ) -> list[SplitPlan]:
     """The splits of the store, from those of a source; splits without rows are left out.
 
@@ -70,6 +71,7 @@ def plan_splits(
         sources: its source splits. Where one of them is a validation split, none is carved from the train split.
         validation_fraction: instead of the set's own.
         max_rows: take only the first rows of each source split.
+        rows_per_shard: instead of the set's own.
     """
     fraction = spec.validation_fraction if validation_fraction is None else validation_fraction
     has_own = any(spec.store_split(source.split) == "validation" for source in sources)
@@ -80,11 +82,8 @@ def plan_splits(
         for split, unit in _units(spec, source, held_out, max_rows):
             units.setdefault(split, []).append(unit)
         for split, in_split in units.items():
-            plans.append(
-                SplitPlan(
-                    split, source, spec.store_split(source.split), held_out, tuple(_cut(in_split, spec.rows_per_shard))
-                )
-            )
+            shards = tuple(_cut(in_split, rows_per_shard or spec.rows_per_shard))
+            plans.append(SplitPlan(split, source, spec.store_split(source.split), held_out, shards))
     return plans
 
 

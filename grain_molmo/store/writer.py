@@ -60,6 +60,16 @@ class SplitWriter:
         self._store = MediaStore(self.data_dir)
         self._written = {sha256 for shard in self._finished() for sha256 in shard["media_keys"]}
 
+    @classmethod
+    def attach(cls, data_dir: str | os.PathLike[str], name: str, split: str) -> "SplitWriter":
+        """The writer of a run that another process began. Raises StoreError if there is none."""
+        run_file = Path(data_dir) / canonical_name(name) / f".{split}.partial" / "run.json"
+        try:
+            arguments = read_json(run_file)["arguments"]
+        except FileNotFoundError:
+            raise StoreError(f"{run_file} is missing: no conversion of {name} {split} was begun") from None
+        return cls(data_dir, name, split, num_shards=arguments.pop("num_shards"), arguments=arguments)
+
     def _begin(self, arguments: dict[str, Any]) -> str:
         """Takes over the run that the staging folder holds if it is ours, else starts one; the media group's name."""
         arguments = json.loads(json.dumps(arguments))

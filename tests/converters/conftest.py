@@ -15,7 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from converters.convert import convert_set
+from converters.fetch import FetchPolicy
+from converters.options import Options
+from converters.request import SetRequest
+from converters.sets import SETS
+from converters.spec import SetSpec
+from converters.summary import Summary
 from grain_molmo.store import AnnotationSource
+
+# Of tests: no host is given long, and none is waited for before it is asked again.
+HASTY = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, backoff_s=0.0, max_wait_s=0.0)
 
 
 def make_picture(number: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
@@ -41,6 +51,15 @@ def write_rows(folder: Path, rows: list[dict], kind: str = "parquet", split: str
     else:
         path.write_text(json.dumps(rows))
     return str(folder)
+
+
+def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) -> Summary:
+    """Converts local rows into a set as it is known, or as it is given."""
+    spec = SETS[spec] if isinstance(spec, str) else spec
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETS, spec.name, spec)
+        chosen = Options(**{"workers": 4, "validation_fraction": 0.0, "fetching": HASTY, **options})
+        return convert_set(SetRequest(name=spec.name, source=source), data_dir, chosen)
 
 
 def records(data_dir: Path, name: str, split: str = "train") -> list[Any]:

@@ -1,29 +1,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Answer, Web, all_files, make_picture, records, rejects, sha256, write_rows
+from conftest import Answer, Web, all_files, convert, make_picture, records, rejects, sha256, write_rows
 
-from converters.convert import Options, Summary, convert_set
-from converters.fetch import FetchPolicy, ImageFetcher
 from converters.sets import SETS
-from converters.sources import open_source
-from converters.spec import SetSpec
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.store import MediaStore, SplitWriter, load_manifest
-
-
-def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) -> Summary:
-    spec = SETS[spec] if isinstance(spec, str) else spec
-    splits = tuple(dict.fromkeys((*spec.splits, "validation")))
-    sources = open_source(source, spec.configs, splits, in_order=not spec.grouped)
-    policy = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5)
-    options = {"validation_fraction": 0.0, "workers": 4, **options}
-    with ImageFetcher(policy, sleep=lambda seconds: None) as fetcher:
-        return convert_set(spec, sources, data_dir, fetcher, Options(**options))
 
 
 def caption_rows(urls: list[str]) -> list[dict]:

@@ -8,36 +8,24 @@ from typing import Any
 
 import pytest
 from clips import clip, put
-from conftest import Web, all_files, make_picture, records, rejects, write_rows
+from conftest import Web, all_files, convert, make_picture, records, rejects, write_rows
 
 from converters import media
-from converters.convert import Options, Summary, convert_set
-from converters.fetch import FetchPolicy, ImageFetcher
 from converters.media import MediaBytes
 from converters.sets import SETS
-from converters.spec import SetSpec
-from converters.to_arrayrecord import _open, _source_splits, main
-from converters.videos import VideoFolder
+from converters.to_arrayrecord import main
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import MediaStore, load_manifest
 from grain_molmo.vision.prepared import PreparedFrames
 
 
-def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) -> Summary:
-    spec = SETS[spec] if isinstance(spec, str) else spec
-    sources = _open(spec, source, _source_splits(spec, None, is_local=True))
-    policy = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5)
-    with ImageFetcher(policy, sleep=lambda seconds: None) as fetcher:
-        return convert_set(spec, sources, data_dir, fetcher, Options(**{"workers": 4, **options}))
-
-
 @pytest.fixture
-def videos(tmp_path: Path) -> VideoFolder:
+def videos(tmp_path: Path) -> str:
     for number in range(4):
         put(tmp_path / f"videos/v{number}.mp4", clip(number))
     put(tmp_path / "videos/long.mp4", clip(9, 70.0, 1))
     put(tmp_path / "videos/broken.mp4", b"<html>")
-    return VideoFolder(tmp_path / "videos")
+    return str(tmp_path / "videos")
 
 
 def choice(video_id: str, number: int = 0) -> dict:
@@ -45,10 +33,10 @@ def choice(video_id: str, number: int = 0) -> dict:
     return {**row, "Category": "c"}
 
 
-def test_questions_are_grouped_by_video_and_missing_or_broken_videos_are_rejected(videos: VideoFolder, tmp_path: Path):
+def test_questions_are_grouped_by_video_and_missing_or_broken_videos_are_rejected(videos: str, tmp_path: Path):
     rows = [choice(name, i) for i, name in enumerate(["v0", "v1", "gone", "v0", "broken", "v0"])]
     source = write_rows(tmp_path / "rows", rows, split="CapQA")
-    summary = convert("molmo2_videocapqa", source, tmp_path, videos=videos)
+    summary = convert("molmo2_videocapqa", source, tmp_path, video_dir=videos)
     found = records(tmp_path, "molmo2_videocapqa")
     assert [record.id for record in found] == ["v0", "v1"]
     assert [entry["question"] for entry in found[0].annotation["questions"]] == ["Q0?", "Q3?", "Q5?"]
@@ -64,23 +52,23 @@ def test_questions_are_grouped_by_video_and_missing_or_broken_videos_are_rejecte
     assert load_manifest(tmp_path, "molmo2_videocapqa")["train"].converter["video_frames"] is False
 
 
-def test_a_video_of_several_sets_and_rows_is_stored_once(videos: VideoFolder, tmp_path: Path, monkeypatch):
+def test_a_video_of_several_sets_and_rows_is_stored_once(videos: str, tmp_path: Path, monkeypatch):
     read = Counter()
     real = media._read_video
     monkeypatch.setattr(media, "_read_video", lambda path: (read.update([path.name]), real(path))[1])
     captions = [{"video_id": "v0", "merged_caption": f"Caption {i}."} for i in range(5)]
-    convert("molmo2_cap", write_rows(tmp_path / "cap", captions), tmp_path, videos=videos)
+    convert("molmo2_cap", write_rows(tmp_path / "cap", captions), tmp_path, video_dir=videos)
     assert read == {"v0.mp4": 1}
     asked = [{"video_id": name, "question": "Q?", "answer": "A."} for name in ("v0", "v1")]
-    summary = convert("molmo2_askmodelanything", write_rows(tmp_path / "ask", asked), tmp_path, videos=videos)
+    summary = convert("molmo2_askmodelanything", write_rows(tmp_path / "ask", asked), tmp_path, video_dir=videos)
     assert (summary.media_new, summary.media_shared, len(MediaStore(tmp_path))) == (1, 1, 2)
 
 
-def test_the_hub_s_names_of_splits_become_the_store_s(videos: VideoFolder, tmp_path: Path):
+def test_the_hub_s_names_of_splits_become_the_store_s(videos: str, tmp_path: Path):
     row = {"video_id": "v0", "merged_caption": "Caption.", "annotation_score": 5.0}
     source = write_rows(tmp_path / "rows", [row])
     write_rows(tmp_path / "rows", [row, {**row, "annotation_score": 1.0}], split="val")
-    assert convert("molmo2_cap", source, tmp_path, videos=videos).examples == {"train": 1, "validation": 1}
+    assert convert("molmo2_cap", source, tmp_path, video_dir=videos).examples == {"train": 1, "validation": 1}
     assert load_manifest(tmp_path, "molmo2_cap")["validation"].rejected == {"low_score": 1}
 
 
@@ -90,7 +78,7 @@ def pointed(video_id: str, count: int, **changes: Any) -> dict:
     return {**row, **times, "clip_start": None, "clip_end": None, "video_source": "youtube", **changes}
 
 
-def test_queries_are_grouped_by_video_and_clip_and_split_by_their_number_of_points(videos: VideoFolder, tmp_path: Path):
+def test_queries_are_grouped_by_video_and_clip_and_split_by_their_number_of_points(videos: str, tmp_path: Path):
     clipped = {"clip_start": 1.0, "clip_end": 30.0}
     rows = [
         pointed("v0", 2),
@@ -105,7 +93,7 @@ def test_queries_are_grouped_by_video_and_clip_and_split_by_their_number_of_poin
         pointed("v1", 26),
     ]
     source = write_rows(tmp_path / "rows", rows)
-    summary = convert("molmo2_videopoint", source, tmp_path, videos=videos)
+    summary = convert("molmo2_videopoint", source, tmp_path, video_dir=videos)
     assert summary.examples == {"train_0_5": 3, "train_6_25": 1, "train_0_5_unsure": 1, "train_26_60": 1}
     assert summary.rejected == {"no_clip": 1, "more_than_60_points": 1}
     first, second, third = records(tmp_path, "molmo2_videopoint", "train_0_5")
@@ -116,10 +104,10 @@ def test_queries_are_grouped_by_video_and_clip_and_split_by_their_number_of_poin
     assert second.annotation["queries"][0]["timestamps"] == [0.0]
 
 
-def test_simple_points_are_split_by_their_number_too(videos: VideoFolder, tmp_path: Path):
+def test_simple_points_are_split_by_their_number_too(videos: str, tmp_path: Path):
     flat = [{"x": 0.01 * i, "y": 0.5, "timestamp": 0.5, "object_id": i} for i in range(7)]
     rows = [{"video_path": "v0.mp4", "query": "Point to the cats", "points": points} for points in (flat, flat[:1])]
-    summary = convert("molmo2_videopoint", write_rows(tmp_path / "rows", rows), tmp_path, videos=videos)
+    summary = convert("molmo2_videopoint", write_rows(tmp_path / "rows", rows), tmp_path, video_dir=videos)
     assert summary.examples == {"train_6_25": 1, "train_0_5": 1}
 
 
@@ -136,25 +124,25 @@ def tracked(clip: str, sampling_fps: int = 1, fps: int = 4) -> dict:
     }
 
 
-def test_tracks_are_split_by_task_and_rate(videos: VideoFolder, tmp_path: Path):
+def test_tracks_are_split_by_task_and_rate(videos: str, tmp_path: Path):
     write_rows(tmp_path / "rows/track", [tracked("v0"), tracked("v0", 2), tracked("v1"), tracked("v1", 3)])
     write_rows(tmp_path / "rows/ground", [tracked("v0")])
-    summary = convert("molmo2_videotrack", str(tmp_path / "rows"), tmp_path, videos=videos)
+    summary = convert("molmo2_videotrack", str(tmp_path / "rows"), tmp_path, video_dir=videos)
     assert summary.examples == {"train_track_1fps": 2, "train_track_2fps": 1, "train_ground_1fps": 1}
     assert summary.rejected == {"bad_fps": 1}
     (record,) = records(tmp_path, "molmo2_videotrack", "train_ground_1fps")
     assert record.annotation["task"] == "ground"
 
 
-def test_raw_and_simple_tracks_are_of_the_first_task(videos: VideoFolder, tmp_path: Path):
+def test_raw_and_simple_tracks_are_of_the_first_task(videos: str, tmp_path: Path):
     raw = {"id": "r", "clip": "v0", "video": "s", "video_dataset": "mose", "exp": "a dog", "fps": 4, "w": 48, "h": 32}
     raw |= {"mask_id": ["0"], "points": [{"object_id": "0", "points": [[1.0, 2.0]] * 8}]}
-    convert("molmo2_videotrack", write_rows(tmp_path / "raw", [raw]), tmp_path / "a", videos=videos)
+    convert("molmo2_videotrack", write_rows(tmp_path / "raw", [raw]), tmp_path / "a", video_dir=videos)
     (record,) = records(tmp_path / "a", "molmo2_videotrack", "train_track_1fps")
     assert [frame[0] for frame in record.annotation["frames"]] == [0, 4]
     tracks = [{"x": 0.5, "y": 0.5, "timestamp": 0.5, "object_id": 0}]
     simple = {"video_path": "v0.mp4", "query": "Track the dog", "tracks": tracks}
-    convert("molmo2_videotrack", write_rows(tmp_path / "simple", [simple], "json"), tmp_path / "b", videos=videos)
+    convert("molmo2_videotrack", write_rows(tmp_path / "simple", [simple], "json"), tmp_path / "b", video_dir=videos)
     (record,) = records(tmp_path / "b", "molmo2_videotrack", "train_track_2fps")
     assert record.annotation["frames"] == [[1, 0.5, [[0, 24.0, 16.0, False]]]]
 
@@ -197,34 +185,36 @@ def test_points_in_several_pictures_are_percent(web: Web, tmp_path: Path):
     assert "are these pixels" in summary.warnings[0]
 
 
-def test_frames_are_stored_beside_the_video_and_cover_every_request(videos: VideoFolder, tmp_path: Path):
+def test_frames_are_stored_beside_the_video_and_cover_every_request(videos: str, tmp_path: Path):
     rows = [choice("v0", i) for i in range(20)]
     source = write_rows(tmp_path / "rows", rows, split="CapQA")
-    summary = convert("molmo2_videocapqa", source, tmp_path, videos=videos, video_frames=True)
+    summary = convert("molmo2_videocapqa", source, tmp_path, video_dir=videos, video_frames=True)
     assert (summary.media, summary.media_new, summary.media_shared) == ("videos and frames", 2, 2)
     first, second = records(tmp_path, "molmo2_videocapqa")
     assert first.media == second.media  # two parts of one video's questions share its frames
     video, frames = first.media
     assert (video.kind, frames.kind, frames.video) == ("video", "frames", video.video)
     assert PreparedFrames(MediaStore(tmp_path).read(frames.sha256)).covers([0.0, 0.5, 1.0, 1.5, 2.0])
-    again = convert("molmo2_videocapqa", source, tmp_path / "again", videos=videos, video_frames=True)
+    again = convert("molmo2_videocapqa", source, tmp_path / "again", video_dir=videos, video_frames=True)
     assert again.examples == {"train": 2}
     before, after = (all_files(folder) for folder in (tmp_path / "media", tmp_path / "again/media"))
     assert before == after
     # Frames are part of what a conversion is asked for.
-    assert convert("molmo2_videocapqa", source, tmp_path, videos=videos, video_frames=True).already_there == ["train"]
-    assert convert("molmo2_videocapqa", source, tmp_path, videos=videos).already_there == []
+    assert convert("molmo2_videocapqa", source, tmp_path, video_dir=videos, video_frames=True).already_there == [
+        "train"
+    ]
+    assert convert("molmo2_videocapqa", source, tmp_path, video_dir=videos).already_there == []
 
 
-def test_frames_of_tracks_are_made_at_the_rates_that_tracks_are_shown_at(videos: VideoFolder, tmp_path: Path):
+def test_frames_of_tracks_are_made_at_the_rates_that_tracks_are_shown_at(videos: str, tmp_path: Path):
     write_rows(tmp_path / "rows/track", [tracked("v0", 2)])
-    convert("molmo2_videotrack", str(tmp_path / "rows"), tmp_path, videos=videos, video_frames=True)
+    convert("molmo2_videotrack", str(tmp_path / "rows"), tmp_path, video_dir=videos, video_frames=True)
     (record,) = records(tmp_path, "molmo2_videotrack", "train_track_2fps")
     prepared = PreparedFrames(MediaStore(tmp_path).read(record.media[1].sha256))
     assert prepared.covers([i / 4 for i in range(8)])  # 4 divides the video's 4 frames a second
 
 
-def test_few_videos_wait_in_memory_to_be_written(videos: VideoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_few_videos_wait_in_memory_to_be_written(videos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows = []
     for number in range(12):
         put(tmp_path / f"videos/w{number}.mp4", clip(number % 4) + bytes(number))  # a box of its own behind the last
@@ -239,10 +229,10 @@ def test_few_videos_wait_in_memory_to_be_written(videos: VideoFolder, tmp_path: 
             alive.append(weakref.ref(self))
             most = max(most, sum(ref() is not None for ref in alive))
 
-    monkeypatch.setattr("converters.convert.MediaBytes", Counted)
-    monkeypatch.setattr("converters.convert._BYTES_IN_FLIGHT", int(2.5 * len(clip())))
+    monkeypatch.setattr("converters.units.MediaBytes", Counted)
+    monkeypatch.setattr("converters.jobs._BYTES_IN_FLIGHT", int(2.5 * len(clip())))
     source = write_rows(tmp_path / "rows", rows, split="CapQA")
-    summary = convert("molmo2_videocapqa", source, tmp_path, videos=VideoFolder(tmp_path / "videos"), workers=8)
+    summary = convert("molmo2_videocapqa", source, tmp_path, video_dir=str(tmp_path / "videos"), workers=8)
     assert summary.media_new == 12
     assert len(alive) == 12
     assert most <= 3  # two, and the one being written
@@ -253,11 +243,11 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("frames", [False, True])
-def test_after_a_stop_the_same_command_ends_in_the_same_bytes(videos: VideoFolder, tmp_path: Path, frames: bool):
+def test_after_a_stop_the_same_command_ends_in_the_same_bytes(videos: str, tmp_path: Path, frames: bool):
     rows = [choice(name, i) for i, name in enumerate(["v0", "v1", "broken", "v2", "v0", "v3"])]
     source = write_rows(tmp_path / "rows", rows, split="CapQA")
     spec = replace(SETS["molmo2_videocapqa"], rows_per_shard=2)
-    options = {"videos": videos, "video_frames": frames}
+    options = {"video_dir": videos, "video_frames": frames}
     convert(spec, source, tmp_path / "at once", **options)
 
     def stopping(row: dict, place: Any) -> dict:

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 import grain_molmo as gm
-from converters.convert import Options, convert_set
-from converters.fetch import ImageCache, ImageFetcher
+from converters.convert import convert_set
+from converters.options import Options
+from converters.request import SetRequest
 from converters.sample import SampleSet, write_sample
 from converters.sets import SETS
-from converters.to_arrayrecord import _open, _source_splits
-from converters.videos import VideoFolder
 
 NAMES = [name for name in SETS if name.startswith("molmo2_")]
 # What the converter calls what the generator did.
@@ -40,10 +39,9 @@ def test_spoiled_rows_are_rejected_with_their_reason_and_no_others(
     sample: dict[str, SampleSet], name: str, tmp_path: Path
 ):
     spec, written = SETS[name], sample[name.replace("_", "-")]
-    sources = _open(spec, str(written.folder), _source_splits(spec, None, is_local=False))
-    options = Options(videos=VideoFolder(written.video_dir) if spec.is_video else None, workers=2)
-    with ImageFetcher(cache=ImageCache(written.image_cache), cache_only=True) as fetcher:
-        summary = convert_set(spec, sources, tmp_path, fetcher, options)
+    video_dir = str(written.video_dir) if spec.is_video else None
+    options = Options(video_dir=video_dir, workers=2, image_cache=str(written.image_cache), cache_only=True)
+    summary = convert_set(SetRequest(name=name, source=str(written.folder)), tmp_path, options)
     parts = {f"train_{config}" if config else "train": config for config in spec.configs}
     bad = {}
     for one in written.bad_rows:

@@ -1,0 +1,154 @@
+"""The command line of the converter: its words, and what they come to."""
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from converters.options import Options
+from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
+from converters.sets import SETS, find_set
+from converters.sources import SourceSplit, open_source
+from converters.videos import default_video_dir
+from grain_molmo.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_EPILOG = """\
+examples:
+  from the hub, pictures fetched from the web and kept in a folder for the next time:
+    %(prog)s pixmo-cap --data-dir DATA --image-cache PICTURES
+  a first look at a set, 1,000 rows of it:
+    %(prog)s pixmo-points --max-rows 1000 --data-dir DATA
+  rows that are here already (Parquet, Arrow or JSON, as a file or a folder such as data/train-*.parquet):
+    %(prog)s pixmo-docs --source path/to/pixmo-docs --data-dir DATA
+  videos, which the hub does not host, from a folder of yours; the frames that training asks for are made ready to show:
+    %(prog)s molmo2-videopoint --video-dir VIDEOS --video-frames --data-dir DATA
+  several sets from a folder that has a folder for each:
+    %(prog)s pixmo-cap pixmo-count --source path/to/datasets --data-dir DATA
+  generated sample data, no network:
+    %(prog)s all --sample --data-dir DATA
+
+A conversion that was stopped goes on where it was when the same command is given again. Rows that cannot be converted
+are listed with their reasons in DATA/NAME/rejects-SPLIT.jsonl. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The command line of the program."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Converts PixMo and Molmo2 sets into ArrayRecord annotations and a media store.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ", ".join(name.replace("_", "-") for name in SETS)
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"sets to convert: {names}; or all")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--source", metavar="HUB_OR_PATH", help="hub dataset (owner/name) or local rows")
+    where.add_argument("--sample", action="store_true", help="rows and pictures from our own generator")
+    parser.add_argument("--data-dir", metavar="DIR", help="the store's folder; default: $GRAIN_MOLMO_DATA")
+    parser.add_argument("--image-cache", metavar="DIR", help="folder of pictures named by the SHA-256 of their URL")
+    parser.add_argument(
+        "--video-dir", metavar="DIR", help="folder of videos by id; default: $MOLMO_DATA_DIR/video_datasets"
+    )
+    parser.add_argument(
+        "--video-frames",
+        action="store_true",
+        help="store beside each video the frames that the stages sft and long_context ask for, ready to show",
+    )
+    parser.add_argument("--split", help="convert only this split of the source")
+    parser.add_argument("--max-rows", type=_positive, metavar="N", help="only the first N rows of each source split")
+    parser.add_argument(
+        "--workers", type=_positive, default=16, metavar="N", help="pictures or videos read at a time (16)"
+    )
+    parser.add_argument(
+        "--validation-fraction",
+        type=_fraction,
+        metavar="F",
+        help="share of the pictures to hold out where there is no validation split; default: about 2,048 of all",
+    )
+    parser.add_argument("--exclude", metavar="SOURCE", help="rows whose pictures must not occur (hub name or path)")
+    parser.add_argument("--revision", help="branch, tag or commit of the hub dataset")
+    parser.add_argument("--force", action="store_true", help="convert anew what is already there")
+    parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="with --sample: rows a set (64)")
+    parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {value}")
+    return value
+
+
+def requests_from(args: argparse.Namespace) -> list[SetRequest]:
+    """The sets that the command line names, each once. Raises ConfigError for a name that is none."""
+    names = [name for given in args.names for name in (SETS if given == "all" else [find_set(given).name])]
+    sample = SampleRows(args.rows, args.seed) if args.sample else None
+    request = SetRequest(name="", source=args.source, split=args.split, revision=args.revision, sample=sample)
+    return [replace(request, name=name) for name in dict.fromkeys(names)]
+
+
+def in_folder_of_set(request: SetRequest) -> SetRequest:
+    """The request for the set's own folder, where the source is a folder of several. Raises ConfigError."""
+    if request.source is None:
+        return request
+    return replace(request, source=folder_of_set(Path(request.source), find_set(request.name)))
+
+
+def options_from(args: argparse.Namespace) -> Options:
+    """What the command line says beside the sets; the pictures to leave out are another matter."""
+    video_dir = args.video_dir or default_video_dir()
+    return Options(
+        validation_fraction=args.validation_fraction,
+        max_rows=args.max_rows,
+        workers=args.workers,
+        force=args.force,
+        video_dir=str(video_dir) if video_dir else None,
+        video_frames=args.video_frames,
+        image_cache=args.image_cache,
+    )
+
+
+def excluding(options: Options, request: SetRequest, exclude: str | None) -> Options:
+    """The options with the pictures that the set must not have: those of a source, or of the set that says so itself.
+
+    Raises ConfigError if the rows of that source name no pictures.
+    """
+    spec = find_set(request.name)
+    is_own = request.sample is None and not is_local_source(request.source or spec.hub)
+    source = exclude or (spec.excluded_by if is_own else None)
+    if source:
+        excluded, origin = read_excluded(source)
+        return replace(options, excluded=excluded, excluded_origin=origin)
+    if spec.excluded_by and request.sample is None:
+        log.warning("%s: pictures of the evaluation set are not left out; --exclude %s", spec.name, spec.excluded_by)
+    return options
+
+
+def read_excluded(source: str) -> tuple[frozenset[str], dict[str, Any]]:
+    """URLs and hashes of the pictures of a source, and where they came from. Raises ConfigError if it names none."""
+    for split in ("test", "validation", "train"):
+        try:
+            found: list[SourceSplit] = open_source(source, (None,), (split,))
+        except ConfigError:
+            if split == "train":
+                raise
+            continue
+        columns = found[0].rows.select(["image_url", "image_sha256"])
+        values = frozenset(value for column in columns.values() for value in column if isinstance(value, str) and value)
+        if not values:
+            raise ConfigError(f"--exclude {source}: the rows name no picture (columns image_url, image_sha256)")
+        return values, found[0].origin
+    raise AssertionError("the loop returns or raises")

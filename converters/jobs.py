@@ -1,0 +1,186 @@
+"""One shard as a job that any process can do: what it is made of goes in, finished files lie in the store."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.fetch import ImageCache, ImageFetcher
+from converters.media import MediaLoader, num_bytes, ordered_map
+from converters.options import Options
+from converters.plan import Unit
+from converters.request import SetRequest, open_request
+from converters.sources import SourceSplit
+from converters.spec import Place, SetSpec
+from converters.units import Made, make_records, prepare
+from converters.videos import VideoFolder
+from grain_molmo.errors import ConfigError
+from grain_molmo.store import Record, Reject, SplitWriter
+
+# Media in flight: enough that one slow host does not idle the other workers, few enough to hold in memory. Of pictures
+# about 256; of videos as many as fit, at least one.
+_BYTES_IN_FLIGHT = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What all jobs of a conversion share; picklable.
+
+    Attributes:
+        request: where the rows come from; of the hub, at a commit.
+        options: what the caller chose.
+        data_dir: the store's folder, which every process that takes part sees.
+    """
+
+    request: SetRequest
+    options: Options
+    data_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardJob:
+    """One shard of a split that a `SplitWriter` has begun; picklable.
+
+    Attributes:
+        split: of the store.
+        origin: of the source split, so that a process that finds other rows in its place notices.
+        shard, num_shards: which of how many.
+        units: what it is made of.
+    """
+
+    split: str
+    origin: Mapping[str, Any]
+    shard: int
+    num_shards: int
+    units: tuple[Unit, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Source rows of the shard."""
+        return sum(len(unit.rows) for unit in self.units)
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What a job came to.
+
+    Attributes:
+        shard: which.
+        num_rows: source rows that it was made of.
+        rejected: how many of them are in no record.
+    """
+
+    shard: int
+    num_rows: int
+    rejected: int
+
+
+class ShardWorker:
+    """What a process keeps from one job of a conversion to the next: the opened source, threads, connections.
+
+    A context manager; not to be shared between threads.
+
+    Args:
+        conversion: whose jobs it does.
+        opened: what `open_request` said, if the caller has it.
+        videos: the folder of videos, if the caller has it listed.
+    """
+
+    def __init__(
+        self,
+        conversion: Conversion,
+        *,
+        opened: tuple[SetSpec, list[SourceSplit]] | None = None,
+        videos: VideoFolder | None = None,
+    ):
+        options = conversion.options
+        self.conversion = conversion
+        self.spec, self._sources = opened or open_request(conversion.request)
+        self.videos = videos or (VideoFolder(options.video_dir) if options.video_dir else None)
+        self._writer: SplitWriter | None = None
+        self._exit = contextlib.ExitStack()
+        cache = ImageCache(options.image_cache) if options.image_cache else None
+        fetcher = ImageFetcher(options.fetching, cache, connections=options.workers, cache_only=options.cache_only)
+        self.loader = MediaLoader(self._exit.enter_context(fetcher))
+        self.pool = self._exit.enter_context(_media_pool(options.workers))
+
+    def __enter__(self) -> "ShardWorker":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._exit.close()
+
+    def source(self, job: ShardJob) -> SourceSplit:
+        """The source split of a job. Raises ConfigError if it is not what the job was made for."""
+        for source in self._sources:
+            if dict(source.origin) == dict(job.origin):
+                return source
+        name = self.spec.name
+        raise ConfigError(f"{name} {job.split}: the rows are not those that the conversion began with: {job.origin}")
+
+    def writer(self, job: ShardJob) -> SplitWriter:
+        """The writer of a job's split; attached once a split, since attaching reads what all shards hold."""
+        if self._writer is None or self._writer.split != job.split:
+            self._writer = SplitWriter.attach(self.conversion.data_dir, self.spec.name, job.split)
+        return self._writer
+
+
+@contextlib.contextmanager
+def _media_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that load media; after a failure nothing that waits is begun any more."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="media")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_shard(
+    job: ShardJob, worker: ShardWorker, on_rows: Callable[[int], object] = lambda num_rows: None
+) -> ShardResult:
+    """Writes a shard, unless an earlier run finished it.
+
+    Args:
+        job: the shard; `SplitWriter` was begun for its split.
+        worker: of the conversion that the job belongs to.
+        on_rows: told how many more source rows are done.
+
+    Raises:
+        ConfigError: the source has other rows than the job was made for.
+        StoreError: the shard cannot be written.
+    """
+    writer = worker.writer(job)
+    if writer.has_shard(job.shard):
+        on_rows(job.num_rows)
+    else:
+        rejects: list[Reject] = []
+        writer.write_shard(job.shard, _records(_made(job, worker), rejects, on_rows), rejects)
+    return ShardResult(job.shard, job.num_rows, len(writer.shard_rejects(job.shard)))
+
+
+def _made(job: ShardJob, worker: ShardWorker) -> Iterator[Made]:
+    """The units in order, converted in the worker's threads."""
+    options, spec, source = worker.conversion.options, worker.spec, worker.source(job)
+    place = Place(
+        source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, worker.videos
+    )
+    return ordered_map(
+        worker.pool,
+        lambda unit: make_records(spec, unit, worker.loader, options.video_frames),
+        prepare(spec, source.rows, place, job.units, options.excluded),
+        lambda unit: num_bytes(unit.sources, options.video_frames),
+        _BYTES_IN_FLIGHT,
+    )
+
+
+def _records(
+    made: Iterable[Made], rejects: list[Reject], on_rows: Callable[[int], object]
+) -> Iterator[tuple[Record, Mapping[str, bytes]]]:
+    """Records of the units, in order, with the bytes of their media; adds to the rejects."""
+    for one in made:
+        rejects += one.rejects
+        for record in one.records:
+            yield record, one.media
+        on_rows(one.num_rows)
