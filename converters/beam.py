@@ -41,18 +41,21 @@ class _WriteShard(beam.DoFn):
             self._worker.__exit__(None, None, None)
 
 
-def run_on_beam(conversion: Conversion, jobs: Sequence[ShardJob], flags: Sequence[str]) -> Iterator[ShardResult]:
+def run_on_beam(
+    conversion: Conversion, writer: SplitWriter, jobs: Sequence[ShardJob], flags: Sequence[str]
+) -> Iterator[ShardResult]:
     """Results of the jobs, after all of them are done.
 
     Args:
-        conversion: that the jobs belong to; its split was begun.
-        jobs: shards of one split.
+        conversion: that the jobs belong to.
+        writer: that began their split.
+        jobs: the shards of the split.
         flags: Beam's own options, such as `--runner=DirectRunner`.
 
     Raises:
         StoreError: the pipeline failed; the shards that it finished are kept.
     """
-    todo = [job for job in jobs if not SplitWriter.attach(conversion.data_dir, _set(conversion), job.split).has_shard(job.shard)]
+    todo = [job for job in jobs if not writer.has_shard(job.shard)]
     log.info("Beam: %d of %d shards to write", len(todo), len(jobs))
     pipeline = beam.Pipeline(options=PipelineOptions(list(flags)))
     shards = pipeline | "Shards" >> beam.Create(todo)
@@ -64,5 +67,4 @@ def run_on_beam(conversion: Conversion, jobs: Sequence[ShardJob], flags: Sequenc
     if state not in (None, PipelineState.DONE):
         raise StoreError(f"the Beam pipeline ended as {state}; the same command goes on where it was")
     for job in jobs:
-        writer = SplitWriter.attach(conversion.data_dir, _set(conversion), job.split)
         yield ShardResult(job.shard, job.num_rows, len(writer.shard_rejects(job.shard)))

@@ -1,6 +1,5 @@
-"""Which sets and splits a stage of training needs."""
+"""Which sets a stage of training needs."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from converters.sets import SETS
@@ -9,7 +8,6 @@ from grain_molmo.datasets.registry import CONVERTED_DATASETS
 from grain_molmo.stages import STAGES
 
 STAGE_CHOICES = (*STAGES, "all")
-TRAINING_SPLITS = ("train", "validation")
 
 
 def set_of_dataset(name: str) -> str:
@@ -30,8 +28,3 @@ def sets_of_stage(stage: str, *, include_eval: bool = False) -> list[SetSpec]:
     for_training = [SETS[name] for name in names]
     for_evaluation = [spec for spec in SETS.values() if include_eval and spec.evaluates in names]
     return for_training + for_evaluation
-
-
-def splits_of_stage(spec: SetSpec, *, include_eval: bool = False) -> Sequence[str]:
-    """The source's splits that training needs: those to train and validate on, and with evaluation all."""
-    return [split for split in spec.splits if include_eval or spec.store_split(split) in TRAINING_SPLITS]

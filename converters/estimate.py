@@ -4,14 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from converters.jobs import ShardWorker
 from converters.peek import Peek
 from converters.plan import SplitPlan, Unit, plan_splits
 from converters.spec import Place, SetSpec
 from converters.units import Made, Prepared, make_records, prepare
-from grain_molmo.store import encode_record
+from grain_molmo.store.records import encode_record
 from grain_molmo.tools.readable import human_bytes
 
 UNITS_TRIED = 48
@@ -73,7 +72,9 @@ class SetEstimate:
                 f"{human_bytes(split.media_bytes)} of media, {human_bytes(split.annotation_bytes)} of annotations"
             )
             reasons = ", ".join(f"{reason} {count}" for reason, count in split.rejected.items())
-            lines.append(f"    of {split.tried:,} rows tried {sum(split.rejected.values())} rejected  {reasons}".rstrip())
+            lines.append(
+                f"    of {split.tried:,} rows tried {sum(split.rejected.values())} rejected  {reasons}".rstrip()
+            )
         return "\n".join(lines)
 
 
@@ -153,9 +154,3 @@ def human_seconds(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
-def to_json(estimate: SetEstimate) -> dict[str, Any]:
-    """The estimate as JSON-able values."""
-    splits = [dict(vars(split)) for split in estimate.splits]
-    return {"name": estimate.name, "splits": splits, "download_bytes": estimate.download_bytes}

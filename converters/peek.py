@@ -1,6 +1,5 @@
 """The first rows of a source and how many there are in all, without downloading the rest."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -96,6 +95,8 @@ def _peek_parquet(filesystem: Any, files: Sequence[str], rows: int) -> Peek:
 def _first(file: pq.ParquetFile, rows: int) -> Iterator[pa.RecordBatch]:
     """Record batches with the file's first rows, so many at most."""
     left = rows
-    for batch in itertools.takewhile(lambda _: left > 0, file.iter_batches(batch_size=rows)):
+    for batch in file.iter_batches(batch_size=rows):
         yield batch.slice(0, left)
         left -= len(batch)
+        if left <= 0:
+            return

@@ -222,7 +222,7 @@ def points_eval_rows(pool: PicturePool, split: str, number: int) -> list[Row]:
     for row in range(number):
         picture = pool.picture("scenes", _FIRST_EVAL_SCENE + row)
         scene = picture.scene
-        label, shapes = list(scene.groups().items())[0]
+        label, shapes = next(iter(scene.groups().items()))
         y_H1, x_1W = np.ogrid[: scene.height : _MASK_STEP, : scene.width : _MASK_STEP]
         masks = [abs(x_1W - shape.x) + abs(y_H1 - shape.y) <= 2 * _MASK_STEP for shape in shapes]
         rows.append(

@@ -15,6 +15,8 @@ if __package__ in (None, ""):  # run as a file: Python put this folder on the pa
 
 from converters.arguments import build_parser, excluding, in_folder_of_set, options_from, requests_from
 from converters.convert import convert_set
+from converters.dry_run import as_json, estimate_request, report
+from converters.estimate import SetEstimate
 from converters.videos import VideoFolder
 from grain_molmo.errors import ConfigError, GrainMolmoError
 from grain_molmo.store import resolve_data_dir
@@ -42,11 +44,18 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         return EXIT_USAGE
     videos = VideoFolder(options.video_dir) if options.video_dir else None  # one for all sets: it is listed once
     results: list[dict[str, Any]] = []
+    estimates: list[SetEstimate] = []
     for request in requests:
         try:
             if len(requests) > 1:
                 request = in_folder_of_set(request)
-            summary = convert_set(request, data_dir, excluding(options, request, args.exclude), videos)
+            chosen = excluding(options, request, args.exclude)
+            if args.dry_run:
+                estimates.append(estimate_request(request, chosen))
+                log.info("%s", estimates[-1].to_text())
+                results.append(as_json(estimates[-1]))
+                continue
+            summary = convert_set(request, data_dir, chosen, videos)
         except (GrainMolmoError, OSError) as error:
             log.error("%s: %s", request.name, error)
             results.append({"name": request.name, "error": str(error)})
@@ -55,8 +64,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         error = {} if sum(summary.examples.values()) else {"error": "no row could be converted"}
         results.append({**summary.to_json(), **error})
     failed = any("error" in result for result in results)
+    together = report(estimates, data_dir) if args.dry_run else {}
     if args.json:
-        print(json.dumps({"ok": not failed, "data_dir": str(data_dir), "datasets": results}))
+        print(json.dumps({"ok": not failed, "data_dir": str(data_dir), "datasets": results, **together}))
     return EXIT_FAILED if failed else EXIT_DONE
 
 

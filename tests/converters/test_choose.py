@@ -2,7 +2,8 @@
 
 import pytest
 
-from converters.choose import STAGE_CHOICES, set_of_dataset, sets_of_stage, splits_of_stage
+from converters.choose import STAGE_CHOICES, set_of_dataset, sets_of_stage
+from converters.request import SetRequest, source_splits
 from converters.sets import SETS
 from grain_molmo.stages import STAGES
 
@@ -29,10 +30,13 @@ def test_evaluation_sets_come_with_the_set_that_they_evaluate_and_only_when_aske
 
 
 def test_test_splits_are_left_out_of_training_and_validation_is_not():
-    assert list(splits_of_stage(SETS["pixmo_count"])) == ["train", "validation"]
-    assert list(splits_of_stage(SETS["pixmo_count"], include_eval=True)) == ["train", "validation", "test"]
-    assert list(splits_of_stage(SETS["molmo2_cap"])) == ["train", "val"]
-    assert list(splits_of_stage(SETS["molmo2_videocapqa"])) == ["CapQA"]
+    def splits(name: str, include_eval: bool) -> tuple[str, ...]:
+        return source_splits(SETS[name], SetRequest(name=name, include_eval=include_eval), is_local=False)
+
+    assert splits("pixmo_count", False) == ("train", "validation")
+    assert splits("pixmo_count", True) == ("train", "validation", "test")
+    assert splits("molmo2_cap", False) == ("train", "val")
+    assert splits("molmo2_videocapqa", False) == ("CapQA",)
 
 
 def test_every_stage_can_be_chosen():
