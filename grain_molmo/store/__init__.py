@@ -1,7 +1,9 @@
 """The store on disk: annotation records, media by content hash, manifests. See `writer` and `annotations`."""
 
 from grain_molmo.store.annotations import AnnotationSource
+from grain_molmo.store.commit import recover
 from grain_molmo.store.files import canonical_name, resolve_data_dir
+from grain_molmo.store.lock import dataset_lock
 from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest, save_rejects
 from grain_molmo.store.media import MediaStore
 from grain_molmo.store.records import MediaRef, Record, Reject, VideoFacts, content_key
@@ -21,8 +23,10 @@ __all__ = [
     "VideoFacts",
     "canonical_name",
     "content_key",
+    "dataset_lock",
     "list_converted",
     "load_manifest",
+    "recover",
     "resolve_data_dir",
     "save_rejects",
 ]

@@ -1,9 +1,11 @@
 """Files that appear complete or not at all, and the names that the store gives them."""
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +44,24 @@ def shard_file(stem: str, shard: int, num_shards: int) -> str:
     return f"{stem}.array_record-{shard:05d}-of-{num_shards:05d}"
 
 
+def shard_stem(file: str) -> str:
+    """What a shard's file name begins with: the inverse of `shard_file`.
+
+    >>> shard_stem("pixmo_cap-train-2.array_record-00000-of-00016")
+    'pixmo_cap-train-2'
+    """
+    return file.rpartition(".array_record-")[0]
+
+
+def next_generation(stem: str, base: str) -> str:
+    """The stem that follows a stem of the same base.
+
+    >>> next_generation("pixmo_cap-train", "pixmo_cap-train"), next_generation("pixmo_cap-train-2", "pixmo_cap-train")
+    ('pixmo_cap-train-2', 'pixmo_cap-train-3')
+    """
+    return f"{base}-{int(stem.removeprefix(base).removeprefix('-') or 1) + 1}"
+
+
 def fsync_folder(folder: Path) -> None:
     """Makes renames in the folder last through a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -51,31 +71,100 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def cannot_write(path: Path, error: Exception) -> StoreError:
+    """What to raise where the system refuses to write a file: the file, the free space, and what to do.
+
+    ArrayRecord's errors carry no number, only the system's words, so those are looked for, too.
+    """
+    number, words = getattr(error, "errno", None), str(error)
+
+    def is_one_of(numbers: tuple[int, ...]) -> bool:
+        return number in numbers or any(os.strerror(one) in words for one in numbers)
+
+    if is_one_of(_NO_SPACE):
+        advice = "make room, then give the same command again: finished shards are kept"
+    elif is_one_of(_NO_RIGHT):
+        advice = "make the folder writable, or choose another --data-dir"
+    else:
+        advice = "mend that, then give the same command again: finished shards are kept"
+    reason = os.strerror(number) if number else " ".join(words.split())
+    return StoreError(f"{path}: cannot write ({reason}); {_free_space(path)}; {advice}")
+
+
+def _free_space(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
+    return "free space unknown"
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is fsynced and renamed to `path`, else it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def writing(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write a file into a StoreError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, keep: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is fsynced and renamed to `path`, else it is removed.
+
+    Args:
+        path: where the file belongs.
+        keep: leave what is there already, also if another process put it there a moment ago.
+
+    Raises:
+        StoreError: the system refuses. What the body raises passes as it is.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
+        with writing(path):
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            if keep:
+                _link(temporary, path)
+            else:
+                os.replace(temporary, path)
+            fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _link(source: Path, target: Path) -> None:
+    """Gives the file its name unless the name is taken."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not target.exists():
+            os.replace(source, target)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a small file of JSON atomically."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, writing(path):
         # The one thing that UTF-8 cannot say is a lone surrogate, and \ud800 is JSON's way to write it, too.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def json_text(value: Any) -> str:
+    """JSON as the store writes it, keys in the order given: equal values are equal bytes."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically, keys in the order given, so that equal values are equal bytes."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Writes JSON atomically."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The manifest of an annotation folder, and the two JSON files that let TFDS open the folder without TensorFlow."""
+"""The manifest of an annotation folder: its splits, and the checksums of all files in it."""
 
 import os
 from collections import Counter
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import NotConvertedError, StoreError
-from grain_molmo.store.files import canonical_name, damaged, read_json, write_json, write_text
+from grain_molmo.store.files import canonical_name, damaged, write_text
 from grain_molmo.store.records import Reject
+from grain_molmo.store.sealed import read_sealed, text_sha256, write_sealed
 from grain_molmo.store.shards import ShardInfo
+from grain_molmo.store.tfds import tfds_files
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
-_TFDS = "tensorflow_datasets.core.features"
+_KEYS = ("format", "name", "files", "splits")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class SplitManifest:
         rejected: number of source rows left out, by reason; the rows are in `rejects-SPLIT.jsonl`.
         source: where the rows came from (kind, path, config, split, revision, rows).
         converter: the arguments that decide the outcome.
+        rejects_sha256: of the table of rejected rows; None of splits that older versions converted.
     """
 
     shards: tuple[ShardInfo, ...]
@@ -34,6 +37,7 @@ class SplitManifest:
     rejected: dict[str, int]
     source: dict[str, Any]
     converter: dict[str, Any] = field(default_factory=dict)
+    rejects_sha256: str | None = None
 
     @property
     def num_examples(self) -> int:
@@ -46,10 +50,14 @@ def rejects_file(split: str) -> str:
     return f"rejects-{split}.jsonl"
 
 
+def rejects_text(rejects: Sequence[Reject]) -> str:
+    """Content of a table of rejected rows."""
+    return "".join(f"{reject.to_json()}\n" for reject in rejects)
+
+
 def save_rejects(data_dir: str | os.PathLike[str], name: str, split: str, rejects: Sequence[Reject]) -> None:
-    """Writes a split's table of rejected rows."""
-    lines = "".join(f"{reject.to_json()}\n" for reject in rejects)
-    write_text(Path(data_dir) / canonical_name(name) / rejects_file(split), lines)
+    """Writes the table of a split of which nothing could be converted; that of others `SplitWriter.finish` writes."""
+    write_text(Path(data_dir) / canonical_name(name) / rejects_file(split), rejects_text(rejects))
 
 
 def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:
@@ -57,24 +65,47 @@ def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:
     return dict(sorted(Counter(reject.reason for reject in rejects).items(), key=lambda item: (-item[1], item[0])))
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        splits: by name.
+        files: SHA-256 of the folder's other files, by name; empty if an older version wrote it.
+        is_sealed: whether it carries a checksum of itself.
+    """
+
+    splits: dict[str, SplitManifest]
+    files: dict[str, str]
+    is_sealed: bool
+
+
 def load_manifest(data_dir: str | os.PathLike[str], name: str) -> dict[str, SplitManifest]:
     """The splits of a converted dataset. Raises NotConvertedError if there is none, else StoreError."""
-    folder = Path(data_dir) / canonical_name(name)
-    path = folder / MANIFEST_FILE
     try:
-        manifest = read_json(path)
+        return read_manifest(Path(data_dir) / canonical_name(name)).splits
     except FileNotFoundError:
         command = f"grain-molmo convert {name.replace('_', '-')} --data-dir {data_dir}"
+        folder = Path(data_dir) / canonical_name(name)
         raise NotConvertedError(f"{folder} holds no converted dataset; make it with `{command}`") from None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an annotation folder. Raises FileNotFoundError if it has none, StoreError if it is damaged."""
+    path = folder / MANIFEST_FILE
+    entries, is_sealed = read_sealed(path, _KEYS)
     try:
-        if manifest["format"] != FORMAT:
-            raise StoreError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}")
-        return {
-            split: SplitManifest(**{**entry, "shards": tuple(ShardInfo(**shard) for shard in entry["shards"])})
-            for split, entry in manifest["splits"].items()
-        }
-    except (AttributeError, KeyError, TypeError) as error:
+        if entries["format"] != FORMAT:
+            raise StoreError(f"{path} has format {entries['format']!r}, this version reads {FORMAT}")
+        splits = {split: split_from_json(entry) for split, entry in entries["splits"].items()}
+        return Manifest(splits, dict(entries.get("files", {})), is_sealed)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
+
+
+def split_from_json(entry: Mapping[str, Any]) -> SplitManifest:
+    """The inverse of `asdict`."""
+    return SplitManifest(**{**entry, "shards": tuple(ShardInfo(**shard) for shard in entry["shards"])})
 
 
 def list_converted(data_dir: str | os.PathLike[str]) -> list[str]:
@@ -83,48 +114,16 @@ def list_converted(data_dir: str | os.PathLike[str]) -> list[str]:
 
 
 def save_manifest(data_dir: str | os.PathLike[str], name: str, splits: Mapping[str, SplitManifest]) -> None:
-    """Commits a dataset: TFDS's files first, the manifest last."""
+    """Commits a dataset: the manifest first, by one rename; then TFDS's files, which follow from it."""
     folder = Path(data_dir) / name
     ordered = dict(sorted(splits.items()))
-    write_json(folder / "features.json", _tfds_features())
-    write_json(folder / "dataset_info.json", _tfds_info(name, ordered))
-    entries = {split: asdict(manifest) for split, manifest in ordered.items()}
-    write_json(folder / MANIFEST_FILE, {"format": FORMAT, "name": name, "splits": entries})
-
-
-def _tfds_info(name: str, splits: Mapping[str, SplitManifest]) -> dict[str, Any]:
-    return {
+    others = tfds_files(name, f"{FORMAT}.0.0", {split: entry.shards for split, entry in ordered.items()})
+    manifest = {
+        "format": FORMAT,
         "name": name,
-        "version": f"{FORMAT}.0.0",
-        "fileFormat": "array_record",
-        "splits": [
-            {
-                "name": split,
-                "shardLengths": [str(shard.records) for shard in manifest.shards],
-                "numBytes": str(sum(shard.num_bytes for shard in manifest.shards)),
-                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-            }
-            for split, manifest in splits.items()
-        ],
+        "files": {file: text_sha256(text) for file, text in others.items()},
+        "splits": {split: asdict(entry) for split, entry in ordered.items()},
     }
-
-
-def _tfds_features() -> dict[str, Any]:
-    text = {"pythonClassName": f"{_TFDS}.text_feature.Text", "text": {}}
-    int64 = {
-        "pythonClassName": f"{_TFDS}.tensor_feature.Tensor",
-        "tensor": {"dtype": "int64", "encoding": "none", "shape": {}},
-    }
-
-    def dictionary(features: dict[str, Any]) -> dict[str, Any]:
-        class_name = f"{_TFDS}.features_dict.FeaturesDict"
-        return {"pythonClassName": class_name, "featuresDict": {"features": features}}
-
-    media = dictionary(
-        {"sha256": text, "kind": text, "width": int64, "height": int64, "num_bytes": int64, "video": text}
-    )
-    sequence = {
-        "pythonClassName": f"{_TFDS}.sequence_feature.Sequence",
-        "sequence": {"feature": media, "length": "-1"},
-    }
-    return dictionary({"id": text, "annotation": text, "media": sequence})
+    write_sealed(folder / MANIFEST_FILE, manifest)
+    for file, text in others.items():
+        write_text(folder / file, text)

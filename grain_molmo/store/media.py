@@ -5,50 +5,73 @@ pictures open at once and a look-up is a binary search. Groups are only ever add
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store.files import damaged, read_json, replacing, write_json
+from grain_molmo.store.files import damaged, next_generation, replacing, writing
 from grain_molmo.store.records import decode_media
-from grain_molmo.store.shards import RecordReader, ShardInfo
+from grain_molmo.store.sealed import read_sealed, write_sealed
+from grain_molmo.store.shards import RecordReader, ShardInfo, file_sha256
 
 MEDIA_FOLDER = "media"
 _MANIFEST_SUFFIX = ".manifest.json"
 _INDEX_SUFFIX = ".index.npy"
+_KEYS = ("index", "shards")
 
 
-def _split_key(sha256: str) -> tuple[int, int]:
+def group_files(name: str) -> tuple[str, str]:
+    """Names of a group's index and manifest."""
+    return f"{name}{_INDEX_SUFFIX}", f"{name}{_MANIFEST_SUFFIX}"
+
+
+def split_key(sha256: str) -> tuple[int, int]:
     """The first 128 bits of the hash, which is what the index holds: no two media share them by chance."""
     return int(sha256[:16], 16), int(sha256[16:32], 16)
 
 
-def build_index(keys_by_shard: Sequence[Sequence[str]]) -> np.ndarray:
-    """[3, N] uint64: hash bits 0-63, hash bits 64-127, shard << 32 | record; sorted by hash."""
-    rows = [
-        (*_split_key(sha256), shard << 32 | record)
-        for shard, keys in enumerate(keys_by_shard)
-        for record, sha256 in enumerate(keys)
-    ]
-    index = np.array(sorted(rows), dtype=np.uint64).reshape(-1, 3)
-    return np.ascontiguousarray(index.T)
+def key_halves(keys: Sequence[str]) -> np.ndarray:
+    """[N, 2] uint64: the first and the second 64 bits of content hashes, all that the index keeps of them."""
+    return np.frombuffer(bytes.fromhex("".join(key[:32] for key in keys)), ">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def build_index(keys_by_shard: Sequence[Sequence[str] | np.ndarray]) -> np.ndarray:
+    """[3, N] uint64: hash bits 0-63, hash bits 64-127, shard << 32 | record; sorted by hash.
+
+    Args:
+        keys_by_shard: content hashes of the records of each shard, or `key_halves` of them.
+    """
+    halves = [keys if isinstance(keys, np.ndarray) else key_halves(keys) for keys in keys_by_shard]
+    places = [np.uint64(shard << 32) | np.arange(len(keys), dtype=np.uint64) for shard, keys in enumerate(halves)]
+    index = np.concatenate([np.zeros((0, 3), np.uint64), *map(np.column_stack, zip(halves, places, strict=True))])
+    return np.ascontiguousarray(index[np.lexsort((index[:, 2], index[:, 1], index[:, 0]))].T)
 
 
 class MediaGroup:
-    """The media that one conversion added."""
+    """The media that one conversion added.
+
+    Attributes:
+        name: of the group; its files begin with it.
+        shards: the files that hold the media.
+        index_sha256: of the index's file; None if an older version wrote the group.
+        is_sealed: whether the group's manifest carries a checksum of itself.
+    """
 
     def __init__(self, folder: Path, name: str):
         self.name = name
-        manifest_path = folder / f"{name}{_MANIFEST_SUFFIX}"
+        index_file, manifest_file = group_files(name)
+        manifest_path = folder / manifest_file
+        entries, self.is_sealed = read_sealed(manifest_path, _KEYS)
         try:
-            self.shards = tuple(ShardInfo(**shard) for shard in read_json(manifest_path)["shards"])
+            self.shards = tuple(ShardInfo(**shard) for shard in entries["shards"])
+            self.index_sha256 = entries["index"]["sha256"] if self.is_sealed else None
         except (KeyError, TypeError) as error:
             raise damaged(manifest_path, repr(error)) from error
         self._reader = RecordReader(folder, self.shards)
-        self._index_path = folder / f"{name}{_INDEX_SUFFIX}"
+        self._index_path = folder / index_file
         self._index: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -73,7 +96,7 @@ class MediaGroup:
 
     def locate(self, sha256: str) -> tuple[int, int] | None:
         """(shard, record) of the media, or None. Raises StoreError if the index is damaged."""
-        high, low = _split_key(sha256)
+        high, low = split_key(sha256)
         index = self.index
         position = int(np.searchsorted(index[0], np.uint64(high)))
         while position < index.shape[1] and index[0, position] == high:
@@ -107,11 +130,16 @@ class MediaGroup:
 
 
 class MediaStore:
-    """All media under a data folder; picklable, safe to share between threads."""
+    """All media under a data folder; picklable, safe to share between threads.
 
-    def __init__(self, data_dir: str | os.PathLike[str]):
+    Args:
+        data_dir: the store's folder.
+        groups: only these of the groups; default: all.
+    """
+
+    def __init__(self, data_dir: str | os.PathLike[str], groups: Collection[str] | None = None):
         self.folder = Path(data_dir) / MEDIA_FOLDER
-        names = sorted(path.name.removesuffix(_MANIFEST_SUFFIX) for path in self.folder.glob(f"*{_MANIFEST_SUFFIX}"))
+        names = list_groups(self.folder) if groups is None else groups
         self.groups = tuple(MediaGroup(self.folder, name) for name in names)
 
     def __len__(self) -> int:
@@ -141,17 +169,23 @@ class MediaStore:
         )
 
 
-def commit_group(folder: Path, name: str, shards: Sequence[ShardInfo], index: np.ndarray) -> None:
-    """Makes a group's shards part of the store: the index first, the manifest last."""
-    with replacing(folder / f"{name}{_INDEX_SUFFIX}") as temporary, open(temporary, "wb") as file:
+def list_groups(folder: Path) -> list[str]:
+    """Names of the groups that are committed, in the order in which they are asked."""
+    return sorted(path.name.removesuffix(_MANIFEST_SUFFIX) for path in folder.glob(f"*{_MANIFEST_SUFFIX}"))
+
+
+def write_group(folder: Path, name: str, shards: Sequence[ShardInfo], index: np.ndarray) -> None:
+    """Writes a group's index, then its manifest, which makes shards beside them part of the store."""
+    index_path, manifest_path = (folder / file for file in group_files(name))
+    with replacing(index_path) as temporary, writing(index_path), open(temporary, "wb") as file:
         np.save(file, index)
-    write_json(folder / f"{name}{_MANIFEST_SUFFIX}", {"shards": [asdict(shard) for shard in shards]})
+    entries = {"index": {"sha256": file_sha256(index_path)}, "shards": [asdict(shard) for shard in shards]}
+    write_sealed(manifest_path, entries)
 
 
 def new_group_name(folder: Path, base: str) -> str:
     """A name that no group has yet: groups that annotations may refer to are never overwritten."""
-    name, generation = base, 1
+    name = base
     while (folder / f"{name}{_MANIFEST_SUFFIX}").exists():
-        generation += 1
-        name = f"{base}-{generation}"
+        name = next_generation(name, base)
     return name

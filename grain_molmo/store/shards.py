@@ -1,6 +1,7 @@
 """ArrayRecord shards: written atomically, read by range so that a read costs the same in a shard of any size."""
 
 import bisect
+import contextlib
 import hashlib
 import itertools
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store.files import replacing
+from grain_molmo.store.files import cannot_write, replacing, writing
 
 # One record a chunk is what random access wants: a larger group is read and decompressed whole for one record.
 MEDIA_OPTIONS = "group_size:1,uncompressed"
@@ -49,31 +50,39 @@ def file_sha256(path: Path) -> str:
 def write_shard(path: Path, payloads: Iterable[bytes], options: str) -> ShardInfo:
     """Writes one shard: it appears under its name when complete and readable, or not at all.
 
-    Raises StoreError if what was written does not read back (a full disk, for one).
+    Raises StoreError if it cannot be written (a full disk, for one) or does not read back.
     """
     with replacing(path) as temporary:
-        count = _write_records(temporary, payloads, options)
+        count = _write_records(path, temporary, payloads, options)
         reader = ArrayRecordReader(str(temporary))
         if not reader.ok() or reader.num_records() != count:
             raise StoreError(f"{path}: the shard just written does not read back; is the disk full?")
         reader.close()
-        info = ShardInfo(path.name, count, temporary.stat().st_size, file_sha256(temporary))
+        with writing(path):
+            info = ShardInfo(path.name, count, temporary.stat().st_size, file_sha256(temporary))
     return info
 
 
-def _write_records(path: Path, payloads: Iterable[bytes], options: str) -> int:
-    path.touch()  # the writer's constructor does not raise on a bad path; this does
-    writer = ArrayRecordWriter(str(path), options)
+def _write_records(path: Path, temporary: Path, payloads: Iterable[bytes], options: str) -> int:
+    with writing(path):
+        temporary.touch()  # the writer's constructor does not raise on a bad path; this does
+    writer = ArrayRecordWriter(str(temporary), options)
     count = 0
     try:
         for payload in payloads:
-            writer.write(payload)
+            try:
+                writer.write(payload)
+            except RuntimeError as error:
+                raise cannot_write(path, error) from error
             count += 1
-    finally:
-        try:
+    except BaseException:
+        with contextlib.suppress(RuntimeError):  # it says again what `write` said
             writer.close()
-        except RuntimeError as error:
-            raise StoreError(f"{path}: cannot write ({error})") from error
+        raise
+    try:
+        writer.close()
+    except RuntimeError as error:
+        raise cannot_write(path, error) from error
     return count
 
 

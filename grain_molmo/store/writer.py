@@ -1,20 +1,29 @@
-"""Writing one split of a dataset: shard by shard, resumable between shards, committed by one rename at the end."""
+"""Writing one split of a dataset: shard by shard, in any order, by any number of processes; committed at the end.
 
-import json
+What comes out does not depend on who wrote which shard when: media shard k holds, in order of first mention, the media
+that annotation shard k mentions, without those that the store held when the run began and those that an annotation
+shard before k mentions. Whoever writes shard k leaves out what it knows by then; the commit removes the rest.
+"""
+
+import functools
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store.files import canonical_name, fsync_folder, read_json, shard_file, write_json
-from grain_molmo.store.manifest import SplitManifest, count_reasons, load_manifest, save_manifest, save_rejects
-from grain_molmo.store.media import MEDIA_FOLDER, MediaStore, build_index, commit_group, new_group_name
+from grain_molmo.store.commit import complete_commit, prepare_commit
+from grain_molmo.store.files import canonical_name, json_text, replacing, writing
+from grain_molmo.store.known import KnownMedia
+from grain_molmo.store.manifest import SplitManifest, count_reasons, load_manifest, rejects_text
+from grain_molmo.store.media import MEDIA_FOLDER, MediaStore
 from grain_molmo.store.records import MediaRef, Record, Reject, encode_media, encode_record
 from grain_molmo.store.shards import ANNOTATION_OPTIONS, MEDIA_OPTIONS, ShardInfo, write_shard
+from grain_molmo.store.staging import Run, begin_run, json_value, open_runs
 
 MAX_RECORDS_PER_SHARD = 10_000
 
@@ -22,9 +31,9 @@ MAX_RECORDS_PER_SHARD = 10_000
 class SplitWriter:
     """Writes a split's annotation shards, and the media they add to the store.
 
-    Finished shards wait in a hidden folder beside the dataset until `finish` moves them into place and writes the
-    manifest. A writer made again with the same arguments after a stop finds the shards that were finished. One writer
-    a split at a time.
+    Finished shards wait in hidden folders until `finish` commits them. A writer made again with the same arguments
+    after a stop finds the shards that were finished. Make it and finish it under `dataset_lock`; between the two,
+    other processes may `attach` and write shards.
 
     Args:
         data_dir: the store's folder.
@@ -48,80 +57,67 @@ class SplitWriter:
             raise ConfigError(f"{name} {split}: a split has at least one shard, not {num_shards}")
         if not re.fullmatch(r"\w+", split):
             raise ConfigError(f"{split!r} is no split name: use letters, digits and '_'")
-        self.data_dir = Path(data_dir)
-        self.name, self.split, self.num_shards = canonical_name(name), split, num_shards
-        if self.name == MEDIA_FOLDER:
+        canonical = canonical_name(name)
+        if canonical == MEDIA_FOLDER:
             raise ConfigError(f"a dataset cannot be named {name!r}: the store keeps the pictures in that folder")
-        self._folder = self.data_dir / self.name
-        self._media_folder = self.data_dir / MEDIA_FOLDER
-        self._staging = self._folder / f".{split}.partial"
-        self._run_file = self._staging / "run.json"
-        self._group = self._begin({"num_shards": num_shards, **(arguments or {})})
-        self._store = MediaStore(self.data_dir)
-        self._written = {sha256 for shard in self._finished() for sha256 in shard["media_keys"]}
+        self._use(_begin(Path(data_dir), canonical, split, num_shards, arguments or {}))
 
     @classmethod
     def attach(cls, data_dir: str | os.PathLike[str], name: str, split: str) -> "SplitWriter":
-        """The writer of a run that another process began. Raises StoreError if there is none."""
-        run_file = Path(data_dir) / canonical_name(name) / f".{split}.partial" / "run.json"
-        try:
-            arguments = read_json(run_file)["arguments"]
-        except FileNotFoundError:
-            raise StoreError(f"{run_file} is missing: no conversion of {name} {split} was begun") from None
-        return cls(data_dir, name, split, num_shards=arguments.pop("num_shards"), arguments=arguments)
+        """A writer of the run that another process began, perhaps on another machine that sees the folder.
 
-    def _begin(self, arguments: dict[str, Any]) -> str:
-        """Takes over the run that the staging folder holds if it is ours, else starts one; the media group's name."""
-        arguments = json.loads(json.dumps(arguments))
-        if self._run_file.exists():
-            run = read_json(self._run_file)
-            if run["arguments"] == arguments:
-                _remove(self._media_folder.glob(f".{run['media_group']}.*.tmp-*"))
-                return run["media_group"]
-        self.discard()
-        group = self._next_group()
-        write_json(self._run_file, {"arguments": arguments, "media_group": group})
-        return group
+        Raises StoreError if there is none.
+        """
+        runs = open_runs(Path(data_dir), canonical_name(name), split)
+        if len(runs) != 1:
+            raise StoreError(f"{Path(data_dir) / canonical_name(name)}: no conversion of {split} is under way")
+        writer = cls.__new__(cls)
+        writer._use(runs[0])
+        return writer
 
-    def _next_group(self) -> str:
-        return new_group_name(self._media_folder, f"{self.name}-{self.split}")
+    def _use(self, run: Run) -> None:
+        self._run = run
+        self._store = MediaStore(run.data_dir, run.known_groups)
+
+    def __repr__(self) -> str:
+        return f"conversion of {self._run.name} {self._run.split}, {self._run.num_shards} shards"
+
+    @property
+    def num_shards(self) -> int:
+        """Annotation shards of the split."""
+        return self._run.num_shards
+
+    @property
+    def spool_folder(self) -> Path:
+        """For whatever else the run must remember over a stop: it goes when the run is committed or discarded."""
+        return self._run.folder / "spool"
 
     def discard(self) -> None:
         """Forgets the shards that were finished but not committed; the writer is of no use afterwards."""
-        self._remove_staging()
-        # Media of a group without a manifest; with one (`finish` stopped behind it) annotations may refer to them.
-        group = self._next_group()
-        _remove(self._media_folder.glob(f"{group}.array_record-*"))
-        _remove(self._media_folder.glob(f".{group}.*.tmp-*"))
-
-    def _remove_staging(self) -> None:
-        # The run's file goes first: shards without it are nobody's, so a stop in the middle leaves none to take over.
-        self._run_file.unlink(missing_ok=True)
-        if self._staging.exists():
-            shutil.rmtree(self._staging)
-
-    def _progress_file(self, shard: int) -> Path:
-        return self._staging / f"shard-{shard:05d}.json"
-
-    def _finished(self) -> Iterator[dict[str, Any]]:
-        yield from (read_json(self._progress_file(shard)) for shard in range(self.num_shards) if self.has_shard(shard))
+        if self._run.commit_file.exists():  # too late: others may have seen its media
+            complete_commit(self._run)
+        else:
+            self._run.remove()
 
     def has_shard(self, shard: int) -> bool:
-        """Whether the shard was finished, now or by an earlier run with the same arguments."""
-        return self._progress_file(shard).exists()
+        """Whether the shard was finished, by any process of this run or of an earlier one with the same arguments."""
+        return self._run.progress(shard) is not None
 
     def shard_rejects(self, shard: int) -> list[Reject]:
         """The rows that were rejected while the finished shard was made."""
-        return [Reject(**reject) for reject in read_json(self._progress_file(shard))["rejects"]]
+        return [Reject(**reject) for reject in self._progress(shard)["rejects"]]
 
     def media_uses(self) -> int:
         """How often the records of the finished shards refer to media, new or stored before."""
-        return sum(shard.get("media_uses", 0) for shard in self._finished())
+        return sum(progress["media_uses"] for _, progress in self._run.finished())
 
     def write_shard(
         self, shard: int, items: Iterable[tuple[Record, Mapping[str, bytes]]], rejects: Sequence[Reject] = ()
     ) -> ShardInfo:
-        """Writes annotation shard `shard` and the media shard with those of its media that the store lacks.
+        """Writes annotation shard `shard`, and those of its media that neither the store nor a shard before it holds.
+
+        Several processes may write at once, also the same shard: then the first to finish wins, and the others return
+        what it wrote.
 
         Args:
             shard: index of the shard, below num_shards.
@@ -131,19 +127,21 @@ class SplitWriter:
 
         Raises:
             ConfigError: no such shard, or it was finished already; or an annotation is not JSON.
-            StoreError: more records than a shard may hold, media bytes missing, or the disk is full.
+            StoreError: more records than a shard may hold, media bytes missing, the disk is full, or the run was
+                discarded meanwhile.
         """
-        if not 0 <= shard < self.num_shards:
-            raise ConfigError(f"{self.name} {self.split}: there is no shard {shard} of {self.num_shards}")
-        if self.has_shard(shard):
-            raise ConfigError(f"{self.name} {self.split}: shard {shard} was finished; `discard` to write it anew")
+        self._require_unwritten(shard)
+        known = self._known_before(shard)
         new_media: dict[str, MediaRef] = {}
-        media_name = shard_file(self._group, shard, self.num_shards)
-        media_path = self._media_folder / media_name
-        annotation_path = self._staging / shard_file(f"{self.name}-{self.split}", shard, self.num_shards)
         # Two files grow together, so the annotations of a shard (small) wait in memory while its media stream to disk.
         payloads: list[bytes] = []
         uses = 0
+
+        def is_new(ref: MediaRef) -> bool:
+            if ref.sha256 in new_media or ref.sha256 in self._store:
+                return False
+            first = known.first_shard(ref.sha256)
+            return first is None or first >= shard
 
         def media_payloads() -> Iterator[bytes]:
             nonlocal uses
@@ -151,10 +149,10 @@ class SplitWriter:
                 uses += len(record.media)
                 payloads.append(encode_record(record))
                 if len(payloads) > MAX_RECORDS_PER_SHARD:
-                    raise StoreError(f"{annotation_path}: over {MAX_RECORDS_PER_SHARD:,} records; use more shards")
-                for ref in record.media:
-                    if ref.sha256 in new_media or ref.sha256 in self._written or ref.sha256 in self._store:
-                        continue
+                    raise StoreError(
+                        f"{self}: shard {shard} has over {MAX_RECORDS_PER_SHARD:,} records; use more shards"
+                    )
+                for ref in filter(is_new, record.media):
                     if ref.sha256 not in media:
                         raise StoreError(
                             f"record {record.id!r} refers to media {ref.sha256}, whose bytes were not given"
@@ -162,61 +160,128 @@ class SplitWriter:
                     new_media[ref.sha256] = ref
                     yield encode_media(ref, media[ref.sha256])
 
-        media_info = write_shard(media_path, media_payloads(), MEDIA_OPTIONS)
-        if not new_media:
-            media_path.unlink()
-        info = write_shard(annotation_path, payloads, ANNOTATION_OPTIONS)
-        progress = {
-            "annotations": asdict(info),
-            "media": asdict(media_info) if new_media else None,
-            "media_keys": list(new_media),
-            "media_uses": uses,
-            "rejects": [asdict(reject) for reject in rejects],
-        }
-        write_json(self._progress_file(shard), progress)
-        self._written.update(new_media)
-        return info
+        piece = f"{shard:05d}-{uuid.uuid4().hex[:8]}"
+        media_path = self._run.media_folder / f"{piece}.media"
+        try:
+            media_info = write_shard(media_path, media_payloads(), MEDIA_OPTIONS)
+            if not new_media:
+                media_path.unlink()
+            info = write_shard(self._run.folder / f"{piece}.annotations", payloads, ANNOTATION_OPTIONS)
+        except BaseException:
+            media_path.unlink(missing_ok=True)
+            raise
+        return self._record(
+            shard,
+            {
+                "annotations": asdict(info),
+                "media": asdict(media_info) if new_media else None,
+                "media_keys": list(new_media),
+                "media_uses": uses,
+                "rejects": [asdict(reject) for reject in rejects],
+            },
+        )
+
+    def keep_shard(self, shard: int, rejects: Sequence[Reject] = ()) -> ShardInfo:
+        """Takes the shard over from the split as it is committed, which has as many shards, instead of writing it.
+
+        Raises ConfigError as `write_shard` does, StoreError if the committed split has no such shard.
+        """
+        self._require_unwritten(shard)
+        run = self._run
+        committed = load_manifest(run.data_dir, run.name).get(run.split)
+        if committed is None or len(committed.shards) != run.num_shards:
+            raise StoreError(f"{self}: no committed split with as many shards, from which one could be kept")
+        old = committed.shards[shard]
+        path = run.folder / f"{shard:05d}-{uuid.uuid4().hex[:8]}.annotations"
+        with writing(path):
+            try:
+                os.link(run.data_dir / run.name / old.file, path)
+            except OSError:  # a file system without links
+                shutil.copyfile(run.data_dir / run.name / old.file, path)
+        info = replace(old, file=path.name)
+        progress = {"annotations": asdict(info), "media": None, "media_keys": [], "media_uses": 0}
+        return self._record(shard, {**progress, "rejects": [asdict(reject) for reject in rejects]})
 
     def finish(
         self, *, source: Mapping[str, Any], converter: Mapping[str, Any], rejects: Sequence[Reject]
     ) -> SplitManifest:
-        """Commits the split: media group, reject table, shards into place, manifest.
+        """Commits the split: media group, shards under the names of a new generation, manifest, reject table.
 
-        Raises StoreError if a shard was not written.
+        Killed anywhere, the store holds the old split or the new one; the same call, or `recover`, does the rest.
+
+        Raises StoreError if a shard was not written, or the disk is full.
         """
         missing = [shard for shard in range(self.num_shards) if not self.has_shard(shard)]
         if missing:
-            raise StoreError(f"{self._folder} {self.split}: shard {missing[0]} of {self.num_shards} was not written")
-        finished = list(self._finished())
-        with_media = [shard for shard in finished if shard["media"]]
-        if with_media:
-            shards = [ShardInfo(**shard["media"]) for shard in with_media]
-            index = build_index([shard["media_keys"] for shard in with_media])
-            commit_group(self._media_folder, self._group, shards, index)
-        save_rejects(self.data_dir, self.name, self.split, rejects)
-        manifest = SplitManifest(
-            shards=tuple(ShardInfo(**shard["annotations"]) for shard in finished),
-            media_group=self._group if with_media else None,
-            rejected=count_reasons(rejects),
-            source=dict(source),
-            converter=dict(converter),
-        )
-        self._move_into_place(manifest)
-        self._remove_staging()
-        return manifest
+            raise StoreError(f"{self}: shard {missing[0]} was not written")
+        if not self._run.commit_file.exists():
+            entry = SplitManifest(
+                shards=(),
+                media_group=None,
+                rejected=count_reasons(rejects),
+                source=json_value(dict(source)),
+                converter=json_value(dict(converter)),
+            )
+            prepare_commit(self._run, entry, rejects_text(rejects))
+        return complete_commit(self._run)
 
-    def _move_into_place(self, manifest: SplitManifest) -> None:
-        splits = load_manifest(self.data_dir, self.name) if (self._folder / "manifest.json").exists() else {}
-        for shard in manifest.shards:
-            if (self._staging / shard.file).exists():  # else an earlier, interrupted finish moved it
-                os.replace(self._staging / shard.file, self._folder / shard.file)
-        fsync_folder(self._folder)
-        save_manifest(self.data_dir, self.name, {**splits, self.split: manifest})
-        files = {shard.file for shard in manifest.shards}
-        old = self._folder.glob(f"{self.name}-{self.split}.array_record-*")
-        _remove(path for path in old if path.name not in files)
+    def _require_unwritten(self, shard: int) -> None:
+        if not 0 <= shard < self.num_shards:
+            raise ConfigError(f"{self._run.name} {self._run.split}: there is no shard {shard} of {self.num_shards}")
+        if self.has_shard(shard):
+            raise ConfigError(
+                f"{self._run.name} {self._run.split}: shard {shard} was finished; `discard` to write anew"
+            )
+
+    def _progress(self, shard: int) -> dict[str, Any]:
+        progress = self._run.progress(shard)
+        if progress is None:
+            raise StoreError(f"{self}: shard {shard} was not written")
+        return progress
+
+    def _known_before(self, shard: int) -> KnownMedia:
+        """The media of the shards before this one that are finished by now."""
+        known = _known_media(self._run.folder)
+        for earlier in range(shard):
+            if earlier not in known.shards and (progress := self._run.progress(earlier)) is not None:
+                known.add(earlier, progress["media_keys"])
+        return known
+
+    def _record(self, shard: int, progress: dict[str, Any]) -> ShardInfo:
+        """Makes the shard a finished one, if no other process did that meanwhile; the shard that counts."""
+        path = self._run.progress_file(shard)
+        with writing(path):
+            if not self._run.is_open:
+                raise StoreError(f"{self}: the conversion was discarded while shard {shard} was written")
+            if path.exists() and not self.has_shard(shard):
+                path.unlink()  # its files are lost
+        with replacing(path, keep=True) as temporary, writing(path):
+            temporary.write_text(json_text(progress), encoding="utf-8", errors="backslashreplace")
+        winner = self._progress(shard)
+        if winner["annotations"] != progress["annotations"]:
+            self._run.remove_pieces(progress)
+        return ShardInfo(**winner["annotations"])
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+@functools.lru_cache(maxsize=4)
+def _known_media(folder: Path) -> KnownMedia:
+    """Shared by the writers of this process that work on one run, however often they attach."""
+    del folder
+    return KnownMedia()
+
+
+def _begin(data_dir: Path, name: str, split: str, num_shards: int, arguments: Mapping[str, Any]) -> Run:
+    """The run with these arguments that was begun and not committed, or a new one instead of all others."""
+    arguments = json_value(dict(arguments))
+    ours = None
+    for run in open_runs(data_dir, name, split):
+        if (run.num_shards, run.arguments) == (num_shards, arguments):
+            ours = run
+        elif run.commit_file.exists():
+            complete_commit(run)
+        else:
+            run.remove()
+    if ours is None:
+        return begin_run(data_dir, name, split, num_shards, arguments)
+    ours.sweep()
+    return ours

@@ -8,7 +8,7 @@ from conftest import Answer, Web, all_files, convert, make_picture, records, rej
 
 from converters.sets import SETS
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store import MediaStore, SplitWriter, load_manifest
+from grain_molmo.store import MediaStore, load_manifest
 
 
 def caption_rows(urls: list[str]) -> list[dict]:
@@ -221,7 +221,7 @@ def test_a_stop_at_the_commit_is_made_up_for(web: Web, tmp_path: Path, monkeypat
     source = write_rows(tmp_path / "rows", caption_rows([web.picture(i) for i in range(3)]))
     convert("pixmo_cap", source, tmp_path / "at once")
     with monkeypatch.context() as patch:
-        patch.setattr(SplitWriter, "_move_into_place", lambda self, manifest: (_ for _ in ()).throw(Stopped))
+        patch.setattr("grain_molmo.store.writer.complete_commit", lambda run: (_ for _ in ()).throw(Stopped))
         with pytest.raises(Stopped):
             convert("pixmo_cap", source, tmp_path / "stopped")
     convert("pixmo_cap", source, tmp_path / "stopped")

@@ -70,10 +70,14 @@ def read_all(data_dir: Path, name: str = "birds", split: str = "train") -> list[
     return records
 
 
+def all_files(folder: Path) -> dict[str, bytes]:
+    """Contents by path of all files below the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def visible_files(folder: Path) -> dict[str, bytes]:
     """Contents by path of all files below the folder but the hidden ones."""
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not any(p[0] == "." for p in Path(name).parts)}
+    return {name: data for name, data in all_files(folder).items() if not any(p[0] == "." for p in Path(name).parts)}
 
 
 def flip_bit(path: Path, offset: int, bit: int = 0) -> None:

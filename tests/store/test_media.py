@@ -13,7 +13,7 @@ from store_makers import flip_bit, item, picture, read_all, records_of, two_shar
 from grain_molmo.errors import StoreError
 from grain_molmo.store import MediaRef, MediaStore, content_key
 from grain_molmo.store import shards as shards_module
-from grain_molmo.store.media import MediaGroup, build_index, commit_group
+from grain_molmo.store.media import MediaGroup, build_index, write_group
 from grain_molmo.store.records import encode_media
 from grain_molmo.store.shards import MEDIA_OPTIONS, write_shard
 
@@ -34,7 +34,7 @@ def make_group(folder: Path, keys_by_shard: list[list[str]], name: str = "g") ->
     for number, keys in enumerate(keys_by_shard):
         payloads = [encode_media(MediaRef(key, "image", 1, 1, 64), key.encode()) for key in keys]
         infos.append(write_shard(folder / f"{name}-{number}", payloads, MEDIA_OPTIONS))
-    commit_group(folder, name, infos, build_index(keys_by_shard))
+    write_group(folder, name, infos, build_index(keys_by_shard))
     return MediaGroup(folder, name)
 
 
