@@ -1,9 +1,13 @@
 """What a conversion would come to: rows counted, and a few of them tried to guess bytes, time and losses from."""
 
+import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from converters.jobs import ShardWorker
 from converters.peek import Peek
@@ -129,7 +133,7 @@ def _estimate_split(spec: SetSpec, plan: SplitPlan, scale: float, worker: ShardW
         split=plan.split,
         rows=round(plan.num_rows * scale),
         examples=round(sum(len(one.records) for one in made) * per_unit),
-        shards=max(1, round(len(plan.shards) * scale)),
+        shards=len(plan.shards) if scale == 1 else math.ceil(plan.num_rows * scale / spec.rows_per_shard),
         media_bytes=round(sum(media.values()) * per_unit),
         annotation_bytes=round(sum(len(encode_record(record)) for one in made for record in one.records) * per_unit),
         seconds=sum(seconds) * per_unit / options.workers,
@@ -139,8 +143,11 @@ def _estimate_split(spec: SetSpec, plan: SplitPlan, scale: float, worker: ShardW
 
 
 def _spread(units: Sequence[Unit], number: int) -> list[Unit]:
+    """So many units, one drawn from each of as many equal parts: bad rows often come at a regular distance."""
     number = min(number, len(units))
-    return [units[i * len(units) // number] for i in range(number)]
+    edges = [i * len(units) // number for i in range(number + 1)]
+    rng = np.random.RandomState(0)
+    return [units[rng.randint(start, stop)] for start, stop in itertools.pairwise(edges)]
 
 
 def human_seconds(seconds: float) -> str:
