@@ -34,7 +34,8 @@ examples:
     %(prog)s all --sample --data-dir DATA
 
 A conversion that was stopped goes on where it was when the same command is given again. Rows that cannot be converted
-are listed with their reasons in DATA/NAME/rejects-SPLIT.jsonl. Exit codes: 0 done, 1 failed, 2 wrong usage.
+are listed with their reasons in DATA/NAME/rejects-SPLIT.jsonl. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 another
+converter writes the set; 130 and 143 stopped by an interrupt or by SIGTERM.
 """
 
 
@@ -74,6 +75,13 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "--workers", type=_positive, default=16, metavar="N", help="pictures or videos read at a time (16)"
     )
     parser.add_argument(
+        "--n-procs",
+        type=_positive,
+        metavar="N",
+        help="processes that write shards, each with its own workers; default: one a core, but one where pictures are "
+        "fetched",
+    )
+    parser.add_argument(
         "--validation-fraction",
         type=_fraction,
         metavar="F",
@@ -99,6 +107,13 @@ def _fraction(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {value}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {value}")
     return value
 
 
@@ -132,8 +147,13 @@ def options_from(args: argparse.Namespace) -> Options:
     return Options(
         validation_fraction=args.validation_fraction,
         max_rows=args.max_rows,
+        rows_per_shard=args.rows_per_shard,
         workers=args.workers,
+        n_procs=args.n_procs,
         force=args.force,
+        retry_rejects=args.retry_rejects,
+        max_rejected=args.max_rejected,
+        wait=args.wait,
         video_dir=str(video_dir) if video_dir else None,
         video_frames=args.video_frames,
         image_cache=args.image_cache,

@@ -1,31 +1,51 @@
 """The engine: planned rows in, committed splits of the store out. Order kept, memory bounded, rejects accounted for."""
 
 import contextlib
-import logging
+import itertools
+import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.jobs import Conversion, ShardJob, ShardWorker, run_shard
+from converters.forced import ForcedRun
+from converters.jobs import Conversion, ShardJob, ShardWorker, place_of
+from converters.losses import explain_failure, too_many_rejected, unit_warnings
 from converters.options import Options
 from converters.plan import SplitPlan, plan_splits
+from converters.processes import Runner, in_processes, in_this_process
 from converters.progress import Progress
-from converters.request import SetRequest, open_request, pinned, sample_written
+from converters.request import SetRequest, open_request, pinned, sample_written, set_name
+from converters.retry import load_rejects, may_pass
 from converters.schema import check_columns
 from converters.sources import SourceSplit
-from converters.spec import UNIT_REASONS, SetSpec
+from converters.spec import FromUrl, SetSpec
 from converters.summary import Summary
+from converters.units import prepare
 from converters.videos import VideoFolder
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store import MediaStore, Reject, SplitManifest, SplitWriter, load_manifest, save_rejects
+from grain_molmo.store import (
+    MediaStore,
+    Reject,
+    SplitManifest,
+    SplitWriter,
+    dataset_lock,
+    load_manifest,
+    save_rejects,
+)
+from grain_molmo.store.manifest import count_reasons
+from grain_molmo.store.staging import json_value
 
-log = logging.getLogger(__name__)
 
-
-def convert_set(request: SetRequest, data_dir: Path, options: Options, videos: VideoFolder | None = None) -> Summary:
+def convert_set(
+    request: SetRequest,
+    data_dir: Path,
+    options: Options,
+    videos: VideoFolder | None = None,
+    make_runner: Callable[["Opened"], AbstractContextManager[Runner]] | None = None,
+) -> Summary:
     """Converts the splits of a set into the store.
 
     A split is committed when all of its shards are written. Shards that an earlier run with the same arguments finished
@@ -36,22 +56,28 @@ def convert_set(request: SetRequest, data_dir: Path, options: Options, videos: V
         data_dir: the store's folder.
         options: what else the caller chose.
         videos: the folder of `options.video_dir`, if it is listed already.
+        make_runner: who does the jobs, if not processes of this machine.
 
     Raises:
         ConfigError: there are no such rows, or they are not of this set.
+        StoreBusyError: another process writes the dataset, and `options.wait` is not set.
         StoreError: the store cannot be written.
     """
     started = time.monotonic()
-    with open_conversion(request, data_dir, options) as opened:
+    with (
+        open_conversion(request, data_dir, options) as opened,
+        make_runner(opened) if make_runner else _runner(opened, videos) as run,
+    ):
         spec = opened.spec
         with_frames = spec.is_video and options.video_frames
         summary = Summary(spec.name, "videos and frames" if with_frames else "videos" if spec.is_video else "pictures")
-        with ShardWorker(opened.conversion, opened=(spec, opened.sources), videos=videos) as worker:
-            for plan in opened.plans:
-                summary.rows += plan.num_rows
-                manifest = _convert_split(plan, worker, summary)
-                if manifest is not None:
-                    summary.examples[plan.split] = manifest.num_examples
+        for plan in opened.plans:
+            summary.rows += plan.num_rows
+            manifest = _convert_split(plan, opened, run, summary)
+            if manifest is not None:
+                summary.examples[plan.split] = manifest.num_examples
+        if opened.forced and not summary.refused:
+            opened.forced.end()
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
 
@@ -65,24 +91,68 @@ class Opened:
         spec: the set.
         sources: the splits of the source.
         plans: what each split of the store is to be made of.
+        forced: what it has done already, if it is to be done anew.
     """
 
     conversion: Conversion
     spec: SetSpec
     sources: list[SourceSplit]
     plans: list[SplitPlan]
+    forced: ForcedRun | None
 
 
 @contextlib.contextmanager
 def open_conversion(request: SetRequest, data_dir: Path, options: Options) -> Iterator[Opened]:
     """A conversion, ready to be run; for as long as the context lasts the dataset is ours.
 
-    Raises ConfigError if there are no such rows, or they are not of this set.
+    Raises:
+        ConfigError: there are no such rows, or they are not of this set.
+        StoreBusyError: another process writes the dataset, and `options.wait` is not set.
     """
-    with sample_written(request, options, data_dir) as (found, chosen):
+    with (
+        dataset_lock(data_dir, set_name(request), wait=options.wait),
+        sample_written(request, options, data_dir) as (found, chosen),
+    ):
         spec, sources = open_request(found)
         conversion = Conversion(request=pinned(found, sources), options=chosen, data_dir=data_dir)
-        yield Opened(conversion, spec, sources, plan_set(spec, sources, chosen))
+        plans = plan_set(spec, sources, chosen)
+        forced = None
+        if options.force:
+            forced = ForcedRun(data_dir, spec.name, {plan.split: arguments(spec, plan, chosen) for plan in plans})
+        yield Opened(conversion, spec, sources, plans, forced)
+
+
+@contextlib.contextmanager
+def _runner(opened: Opened, videos: VideoFolder | None) -> Iterator[Runner]:
+    """This process, or as many as were asked for or are worth it."""
+    number = opened.conversion.options.n_procs or _worthwhile_processes(opened)
+    if number > 1:
+        with in_processes(opened.conversion, number) as run:
+            yield run
+    else:
+        with ShardWorker(opened.conversion, opened=(opened.spec, opened.sources), videos=videos) as worker:
+            yield in_this_process(worker)
+
+
+def _worthwhile_processes(opened: Opened) -> int:
+    """As many as there are cores, if there are shards enough; one where pictures are fetched: the network decides."""
+    if any(_is_fetched(opened, plan) for plan in opened.plans):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, max((len(plan.shards) // 2 for plan in opened.plans), default=1)))
+
+
+def _is_fetched(opened: Opened, plan: SplitPlan) -> bool:
+    """Whether the first rows that can be read have pictures that are somewhere on the web."""
+    if opened.conversion.options.cache_only:
+        return False
+    place = place_of(opened.spec, plan.source, None)
+    first = itertools.islice(plan.shards[0], 8)
+    return any(
+        isinstance(source, FromUrl)
+        for unit in prepare(opened.spec, plan.source.rows, place, first, frozenset())
+        for source in unit.sources
+    )
 
 
 def plan_set(spec: SetSpec, sources: Sequence[SourceSplit], options: Options) -> list[SplitPlan]:
@@ -103,72 +173,134 @@ def plan_set(spec: SetSpec, sources: Sequence[SourceSplit], options: Options) ->
     )
 
 
-def converter_arguments(spec: SetSpec, plan: SplitPlan, options: Options) -> dict[str, Any]:
-    """What decides the outcome beside the rows themselves, as the manifest has it."""
-    arguments = {
+def arguments(spec: SetSpec, plan: SplitPlan, options: Options) -> dict[str, Any]:
+    """What decides the outcome of a split, as the manifest has it: its source, and how it was converted."""
+    converter = {
         "set": spec.name,
         "validation_fraction": plan.held_out,
         "max_rows": options.max_rows,
         "rows_per_shard": options.rows_per_shard or spec.rows_per_shard,
         "excluded": dict(options.excluded_origin) if options.excluded_origin else None,
     }
-    return {**arguments, "video_frames": options.video_frames} if spec.is_video else arguments
+    if spec.is_video:
+        converter["video_frames"] = options.video_frames
+    return {"converter": converter, "source": dict(plan.source.origin)}
 
 
-def begin_split(spec: SetSpec, plan: SplitPlan, conversion: Conversion) -> SplitWriter:
-    """Begins the run of a split, or goes on with the one that was stopped."""
-    options, arguments = (
-        conversion.options,
-        {
-            "converter": converter_arguments(spec, plan, conversion.options),
-            "source": dict(plan.source.origin),
-        },
-    )
+def begin_split(opened: Opened, plan: SplitPlan, **more: Any) -> SplitWriter:
+    """Begins the run of a split, or goes on with the one that was stopped.
+
+    Args:
+        opened: the conversion.
+        plan: of the split.
+        more: what else decides the outcome.
+    """
+    conversion, name = opened.conversion, opened.spec.name
+    chosen = {**arguments(opened.spec, plan, conversion.options), **more}
 
     def open_writer() -> SplitWriter:
-        return SplitWriter(conversion.data_dir, spec.name, plan.split, num_shards=len(plan.shards), arguments=arguments)
+        return SplitWriter(conversion.data_dir, name, plan.split, num_shards=len(plan.shards), arguments=chosen)
 
     writer = open_writer()
-    if options.force:
+    if opened.forced and not opened.forced.goes_on:
         writer.discard()
         writer = open_writer()
     return writer
 
 
-def shard_jobs(plan: SplitPlan) -> Iterator[ShardJob]:
-    """The jobs that make up a split, in order."""
+def shard_jobs(plan: SplitPlan, rejects: Sequence[Reject] | None = None) -> Iterator[ShardJob]:
+    """The jobs that make up a split, in order.
+
+    Args:
+        plan: of the split.
+        rejects: of the split as it is committed, if they are to be tried again.
+    """
+    by_unit: dict[str, list[Reject]] = {}
+    for reject in rejects or ():
+        by_unit.setdefault(reject.id, []).append(reject)
     for shard, units in enumerate(plan.shards):
+        in_shard = tuple(reject for unit in units for reject in by_unit.get(unit.id, ()))
         yield ShardJob(
-            split=plan.split, origin=plan.source.origin, shard=shard, num_shards=len(plan.shards), units=tuple(units)
+            split=plan.split,
+            origin=plan.source.origin,
+            shard=shard,
+            num_shards=len(plan.shards),
+            units=tuple(units),
+            retried=None if rejects is None else in_shard,
         )
 
 
-def _convert_split(plan: SplitPlan, worker: ShardWorker, summary: Summary) -> SplitManifest | None:
-    """Converts one split and adds to the summary; None if not one of its rows could be converted."""
-    conversion, spec = worker.conversion, worker.spec
-    data_dir = conversion.data_dir
-    source, converter = dict(plan.source.origin), converter_arguments(spec, plan, conversion.options)
-    committed = _committed(data_dir, spec.name, plan.split)
-    if committed and not conversion.options.force and (committed.source, committed.converter) == (source, converter):
-        summary.already_there.append(plan.split)
-        summary.rejected.update(Counter(summary.rejected) + Counter(committed.rejected))
-        return committed
+def _convert_split(plan: SplitPlan, opened: Opened, run: Runner, summary: Summary) -> SplitManifest | None:
+    """Converts one split and adds to the summary; what the store has of it then, None if that is nothing."""
+    options = opened.conversion.options
+    chosen = arguments(opened.spec, plan, options)
+    committed = _committed(opened, plan.split)
+    is_same = committed is not None and (committed.source, committed.converter) == (
+        json_value(chosen["source"]),
+        json_value(chosen["converter"]),
+    )
+    if committed is None or not is_same:
+        if committed is not None and options.retry_rejects:
+            raise ConfigError(
+                f"{opened.spec.name} {plan.split}: --retry-rejects needs the rows and arguments of the first conversion "
+                f"({committed.source}, {committed.converter}); without it the split is converted anew"
+            )
+        return _write_split(plan, opened, run, summary, committed)
+    if opened.forced and not opened.forced.has_done(plan.split):
+        return _write_split(plan, opened, run, summary, committed)
+    if options.retry_rejects:
+        rejects = load_rejects(opened.conversion.data_dir, opened.spec.name, plan.split)
+        if any(may_pass(reject.reason) for reject in rejects):
+            return _write_split(plan, opened, run, summary, committed, rejects)
+    summary.already_there.append(plan.split)
+    summary.add_rejected(committed.rejected)
+    return committed
 
-    writer = begin_split(spec, plan, conversion)
+
+def _committed(opened: Opened, split: str) -> SplitManifest | None:
+    try:
+        return load_manifest(opened.conversion.data_dir, opened.spec.name).get(split)
+    except StoreError:  # not there yet
+        return None
+
+
+def _write_split(
+    plan: SplitPlan,
+    opened: Opened,
+    run: Runner,
+    summary: Summary,
+    committed: SplitManifest | None,
+    retried: Sequence[Reject] | None = None,
+) -> SplitManifest | None:
+    """Writes and commits a split, or those of its shards that rows can be added to."""
+    spec, data_dir = opened.spec, opened.conversion.data_dir
+    more = {"retry_of": committed.shards[0].file} if committed and retried is not None else {}
+    writer = begin_split(opened, plan, **more)
     media_before = len(MediaStore(data_dir))
     with Progress(f"{spec.name} {plan.split}", plan.num_rows) as progress:
-        _run(shard_jobs(plan), worker, progress)
+        rejected = 0
+        for done, result in enumerate(run(shard_jobs(plan, retried), progress.update), 1):
+            rejected += result.rejected
+            progress.shard_done(done, len(plan.shards), rejected)
     rejects = [reject for shard in range(len(plan.shards)) for reject in writer.shard_rejects(shard)]
-    summary.rejected.update(Counter(summary.rejected) + Counter(reject.reason for reject in rejects))
-    summary.warnings += _unit_warnings(spec, plan, rejects)
+    summary.add_rejected(count_reasons(rejects))
+    if retried is not None:
+        summary.add_retried(retried, rejects)
+        if len(rejects) == len(retried):  # nothing was won
+            writer.discard()
+            return committed
+    summary.warnings += unit_warnings(spec, plan, rejects)
     if len(rejects) == plan.num_rows:  # a row is part of a record or rejected, never both
-        _explain_failure(spec, plan, rejects)
+        explain_failure(spec, plan, rejects)
         writer.discard()  # so that a second try does not start with everything rejected
         if committed is None:  # else the table of the split that stays
             save_rejects(data_dir, spec.name, plan.split, rejects)
-        return None
+        return committed
+    if len(rejects) > opened.conversion.options.max_rejected * plan.num_rows:
+        summary.refused[plan.split] = too_many_rejected(spec, plan, rejects, opened.conversion.options.max_rejected)
+        return committed
     uses = writer.media_uses()
-    manifest = writer.finish(source=source, converter=converter, rejects=rejects)
+    manifest = writer.finish(**arguments(spec, plan, opened.conversion.options), rejects=rejects)
     store = MediaStore(data_dir)
     new = len(store) - media_before
     media_shards = next((group.shards for group in store.groups if group.name == manifest.media_group), ())
@@ -176,38 +308,3 @@ def _convert_split(plan: SplitPlan, worker: ShardWorker, summary: Summary) -> Sp
     summary.media_shared += uses - new
     summary.num_bytes += sum(shard.num_bytes for shard in (*manifest.shards, *media_shards))
     return manifest
-
-
-def _committed(data_dir: Path, name: str, split: str) -> SplitManifest | None:
-    try:
-        return load_manifest(data_dir, name).get(split)
-    except StoreError:  # not there yet
-        return None
-
-
-def _run(jobs: Iterable[ShardJob], worker: ShardWorker, progress: Progress) -> None:
-    rejected = 0
-    for done, job in enumerate(jobs, 1):
-        result = run_shard(job, worker, progress.update)
-        rejected += result.rejected
-        progress.shard_done(done, job.num_shards, rejected)
-
-
-def _unit_warnings(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject]) -> list[str]:
-    """What it suggests that most of the rows are in the wrong unit, if they are."""
-    reasons = Counter(reject.reason for reject in rejects)
-    warnings = [
-        f"{spec.name} {plan.split}: {count:,} of {plan.num_rows:,} rows rejected as {reason}. {UNIT_REASONS[reason]}"
-        for reason, count in reasons.items()
-        if reason in UNIT_REASONS and count > plan.num_rows / 2
-    ]
-    for warning in warnings:
-        log.error(warning)
-    return warnings
-
-
-def _explain_failure(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject]) -> None:
-    first = {reject.reason: reject for reject in reversed(rejects)}
-    for reason, reject in sorted(first.items()):
-        log.error("%s %s: row %d rejected as %s: %s", spec.name, plan.split, reject.row, reason, reject.detail)
-    log.error("%s %s: none of %s rows could be converted", spec.name, plan.split, f"{plan.num_rows:,}")

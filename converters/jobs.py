@@ -12,6 +12,7 @@ from converters.media import MediaLoader, num_bytes, ordered_map
 from converters.options import Options
 from converters.plan import Unit
 from converters.request import SetRequest, open_request
+from converters.retry import committed_records, retry_shard
 from converters.sources import SourceSplit
 from converters.spec import Place, SetSpec
 from converters.units import Made, make_records, prepare
@@ -48,6 +49,7 @@ class ShardJob:
         origin: of the source split, so that a process that finds other rows in its place notices.
         shard, num_shards: which of how many.
         units: what it is made of.
+        retried: the rows of the committed shard that are in no record, if only those are to be tried again.
     """
 
     split: str
@@ -55,6 +57,7 @@ class ShardJob:
     shard: int
     num_shards: int
     units: tuple[Unit, ...]
+    retried: tuple[Reject, ...] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -99,7 +102,7 @@ class ShardWorker:
         self.conversion = conversion
         self.spec, self._sources = opened or open_request(conversion.request)
         self.videos = videos or (VideoFolder(options.video_dir) if options.video_dir else None)
-        self._writer: SplitWriter | None = None
+        self._writer: tuple[str, SplitWriter] | None = None
         self._exit = contextlib.ExitStack()
         cache = ImageCache(options.image_cache) if options.image_cache else None
         fetcher = ImageFetcher(options.fetching, cache, connections=options.workers, cache_only=options.cache_only)
@@ -122,9 +125,9 @@ class ShardWorker:
 
     def writer(self, job: ShardJob) -> SplitWriter:
         """The writer of a job's split; attached once a split, since attaching reads what all shards hold."""
-        if self._writer is None or self._writer.split != job.split:
-            self._writer = SplitWriter.attach(self.conversion.data_dir, self.spec.name, job.split)
-        return self._writer
+        if self._writer is None or self._writer[0] != job.split:
+            self._writer = job.split, SplitWriter.attach(self.conversion.data_dir, self.spec.name, job.split)
+        return self._writer[1]
 
 
 @contextlib.contextmanager
@@ -138,7 +141,10 @@ def _media_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def run_shard(
-    job: ShardJob, worker: ShardWorker, on_rows: Callable[[int], object] = lambda num_rows: None
+    job: ShardJob,
+    worker: ShardWorker,
+    on_rows: Callable[[int], object] = lambda num_rows: None,
+    following: ShardJob | None = None,
 ) -> ShardResult:
     """Writes a shard, unless an earlier run finished it.
 
@@ -146,30 +152,45 @@ def run_shard(
         job: the shard; `SplitWriter` was begun for its split.
         worker: of the conversion that the job belongs to.
         on_rows: told how many more source rows are done.
+        following: the job that comes next, if that is known: its pictures are asked for meanwhile.
 
     Raises:
         ConfigError: the source has other rows than the job was made for.
         StoreError: the shard cannot be written.
     """
     writer = worker.writer(job)
-    if writer.has_shard(job.shard):
-        on_rows(job.num_rows)
-    else:
-        rejects: list[Reject] = []
-        writer.write_shard(job.shard, _records(_made(job, worker), rejects, on_rows), rejects)
+    if not writer.has_shard(job.shard):
+        if job.retried is None:
+            rejects: list[Reject] = []
+            made = _made(job.units, job, worker)
+            writer.write_shard(job.shard, _records(made, rejects, on_rows), rejects)
+            return ShardResult(job.shard, job.num_rows, len(rejects))
+        data_dir, name = worker.conversion.data_dir, worker.spec.name
+        retry_shard(
+            writer,
+            job.shard,
+            job.units,
+            job.retried,
+            lambda: committed_records(data_dir, name, job.split, job.shard),
+            lambda units: _made(units, job, worker),
+        )
+    on_rows(job.num_rows)
     return ShardResult(job.shard, job.num_rows, len(writer.shard_rejects(job.shard)))
 
 
-def _made(job: ShardJob, worker: ShardWorker) -> Iterator[Made]:
+def place_of(spec: SetSpec, source: SourceSplit, videos: VideoFolder | None) -> Place:
+    """Where the rows of a source split stand."""
+    return Place(source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, videos)
+
+
+def _made(units: Iterable[Unit], job: ShardJob, worker: ShardWorker) -> Iterator[Made]:
     """The units in order, converted in the worker's threads."""
     options, spec, source = worker.conversion.options, worker.spec, worker.source(job)
-    place = Place(
-        source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, worker.videos
-    )
+    place = place_of(spec, source, worker.videos)
     return ordered_map(
         worker.pool,
         lambda unit: make_records(spec, unit, worker.loader, options.video_frames),
-        prepare(spec, source.rows, place, job.units, options.excluded),
+        prepare(spec, source.rows, place, units, options.excluded),
         lambda unit: num_bytes(unit.sources, options.video_frames),
         _BYTES_IN_FLIGHT,
     )

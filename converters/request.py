@@ -70,6 +70,11 @@ def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
     return spec, [replace(one, origin=_sample_origin(request.sample, one)) for one in sources]
 
 
+def set_name(request: SetRequest) -> str:
+    """The dataset's name in the store. Raises ConfigError if there is no such set."""
+    return find_set(request.name).name
+
+
 def _sample_origin(sample: SampleRows, split: SourceSplit) -> dict[str, Any]:
     """Where generated rows came from: their folder does not outlast the conversion."""
     size = {"training_rows": sample.rows, "seed": sample.seed}

@@ -32,10 +32,15 @@ class Prepared:
 class Made:
     """A unit's records and their media, and those of its rows that are in none."""
 
+    unit: Unit
     records: list[Record]
     media: MediaBytes
     rejects: list[Reject]
-    num_rows: int
+
+    @property
+    def num_rows(self) -> int:
+        """Source rows of the unit."""
+        return len(self.unit.rows)
 
 
 def prepare(
@@ -76,7 +81,7 @@ def _require_allowed(row: Row, excluded: frozenset[str]) -> None:
 
 def make_records(spec: SetSpec, prepared: Prepared, loader: MediaLoader, with_frames: bool) -> Made:
     """The unit's records with their media."""
-    rejects, num_rows = list(prepared.rejects), len(prepared.unit.rows)
+    rejects = list(prepared.rejects)
     fitted: list[tuple[int, dict[str, Any]]] = []
     try:
         media = loader.load(prepared.sources) if prepared.pieces else []
@@ -91,7 +96,7 @@ def make_records(spec: SetSpec, prepared: Prepared, loader: MediaLoader, with_fr
         ]
     except RowError as error:  # of the media, which the rows share
         rest = [row for row, _ in fitted or prepared.pieces]
-        return Made([], MediaBytes(()), rejects + [prepared.reject(row, error) for row in rest], num_rows)
+        return Made(prepared.unit, [], MediaBytes(()), rejects + [prepared.reject(row, error) for row in rest])
     records = [
         Record(
             prepared.unit.id if part == 0 else f"{prepared.unit.id}+{part}",
@@ -100,7 +105,7 @@ def make_records(spec: SetSpec, prepared: Prepared, loader: MediaLoader, with_fr
         )
         for part, annotation in enumerate(annotations)
     ]
-    return Made(records, MediaBytes(medium for one in shown for medium in one), rejects, num_rows)
+    return Made(prepared.unit, records, MediaBytes(medium for one in shown for medium in one), rejects)
 
 
 def _with_frames(
