@@ -2,12 +2,16 @@
 
 import argparse
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from converters.choose import STAGE_CHOICES, sets_of_stage
+from converters.convert import Opened
 from converters.options import Options
+from converters.processes import Runner
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
 from converters.sets import SETS, find_set
 from converters.sources import SourceSplit, open_source
@@ -82,6 +86,16 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "fetched",
     )
     parser.add_argument(
+        "--runner", metavar="NAME", help="write the shards in an Apache Beam pipeline that this runner runs"
+    )
+    parser.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with --runner: an option of Beam or the runner, such as direct_num_workers=4; as often as needed",
+    )
+    parser.add_argument(
         "--validation-fraction",
         type=_fraction,
         metavar="F",
@@ -115,6 +129,18 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {value}")
     return value
+
+
+def runner_from(args: argparse.Namespace) -> Callable[[Opened], AbstractContextManager[Runner]] | None:
+    """Who writes the shards, if not processes of this machine. Raises ConfigError if Beam is not installed."""
+    if args.runner is None:
+        if args.beam_option:
+            raise ConfigError("--beam-option belongs to --runner")
+        return None
+    from converters.beam import on_beam  # an extra
+
+    flags = [f"--runner={args.runner}", *(f"--{option.lstrip('-')}" for option in args.beam_option)]
+    return lambda opened: on_beam(opened.conversion, flags)
 
 
 def requests_from(args: argparse.Namespace) -> list[SetRequest]:

@@ -13,7 +13,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: Python put this folder on the path, not the checkout that holds it
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from converters.arguments import build_parser, excluding, in_folder_of_set, options_from, requests_from
+from converters.arguments import build_parser, excluding, in_folder_of_set, options_from, requests_from, runner_from
 from converters.convert import convert_set
 from converters.dry_run import as_json, estimate_request, report
 from converters.estimate import SetEstimate
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     log.setLevel(logging.INFO)  # ours alone: HTTP clients write a line for each picture
     try:
         data_dir = resolve_data_dir(args.data_dir)
-        requests, options = requests_from(args), options_from(args)
+        requests, options, runner = requests_from(args), options_from(args), runner_from(args)
     except ConfigError as error:
         log.error("%s: %s", parser.prog, error)
         return EXIT_USAGE
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
                 log.info("%s", estimates[-1].to_text())
                 results.append(as_json(estimates[-1]))
                 continue
-            summary = convert_set(request, data_dir, chosen, videos)
+            summary = convert_set(request, data_dir, chosen, videos, runner)
         except (GrainMolmoError, OSError) as error:
             log.error("%s: %s", request.name, error)
             results.append({"name": request.name, "error": str(error)})
