@@ -2,16 +2,14 @@
 
 import argparse
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from converters.choose import STAGE_CHOICES, sets_of_stage
-from converters.convert import Opened
+from converters.convert import MakeRunner
+from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
 from converters.options import Options
-from converters.processes import Runner
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
 from converters.sets import SETS, find_set
 from converters.sources import SourceSplit, open_source
@@ -104,9 +102,24 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--exclude", metavar="SOURCE", help="rows whose pictures must not occur (hub name or path)")
     parser.add_argument("--revision", help="branch, tag or commit of the hub dataset")
     parser.add_argument("--force", action="store_true", help="convert anew what is already there")
+    parser.add_argument(
+        "--retry-rejects",
+        action="store_true",
+        help="of what is already there, try the rows again that a host did not answer for",
+    )
+    parser.add_argument(
+        "--max-rejected",
+        type=_share,
+        default=1.0,
+        metavar="F",
+        help="do not commit a split that loses a larger share of its rows, e.g. 0.3; default: no limit",
+    )
+    parser.add_argument("--rows-per-shard", type=_positive, metavar="N", help="source rows of a shard at most")
+    parser.add_argument("--wait", action="store_true", help="for another converter that writes the set, to be done")
     parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="with --sample: rows a set (64)")
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
+    add_fetch_arguments(parser)
     return parser
 
 
@@ -131,7 +144,7 @@ def _share(text: str) -> float:
     return value
 
 
-def runner_from(args: argparse.Namespace) -> Callable[[Opened], AbstractContextManager[Runner]] | None:
+def runner_from(args: argparse.Namespace) -> MakeRunner | None:
     """Who writes the shards, if not processes of this machine. Raises ConfigError if Beam is not installed."""
     if args.runner is None:
         if args.beam_option:
@@ -183,6 +196,7 @@ def options_from(args: argparse.Namespace) -> Options:
         video_dir=str(video_dir) if video_dir else None,
         video_frames=args.video_frames,
         image_cache=args.image_cache,
+        fetching=fetch_policy_from(args),
     )
 
 

@@ -1,7 +1,6 @@
 """The engine: planned rows in, committed splits of the store out. Order kept, memory bounded, rejects accounted for."""
 
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from converters.forced import ForcedRun
-from converters.jobs import Conversion, ShardJob, ShardWorker, place_of
+from converters.jobs import Conversion, ShardJob, ShardWorker, asks_network, place_of
 from converters.losses import explain_failure, too_many_rejected, unit_warnings
 from converters.options import Options
 from converters.plan import SplitPlan, plan_splits
 from converters.processes import Runner, in_processes, in_this_process
 from converters.progress import Progress
 from converters.request import SetRequest, open_request, pinned, sample_written, set_name
-from converters.retry import load_rejects, may_pass
+from converters.retry import hopeful_ids, load_rejects
 from converters.schema import check_columns
 from converters.sources import SourceSplit
-from converters.spec import FromUrl, SetSpec
+from converters.spec import SetSpec
 from converters.summary import Summary
-from converters.units import prepare
 from converters.videos import VideoFolder
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.store import (
@@ -44,7 +42,7 @@ def convert_set(
     data_dir: Path,
     options: Options,
     videos: VideoFolder | None = None,
-    make_runner: Callable[["Opened"], AbstractContextManager[Runner]] | None = None,
+    make_runner: "MakeRunner | None" = None,
 ) -> Summary:
     """Converts the splits of a set into the store.
 
@@ -101,6 +99,9 @@ class Opened:
     forced: ForcedRun | None
 
 
+MakeRunner = Callable[[Opened], AbstractContextManager[Runner]]
+
+
 @contextlib.contextmanager
 def open_conversion(request: SetRequest, data_dir: Path, options: Options) -> Iterator[Opened]:
     """A conversion, ready to be run; for as long as the context lasts the dataset is ours.
@@ -143,16 +144,10 @@ def _worthwhile_processes(opened: Opened) -> int:
 
 
 def _is_fetched(opened: Opened, plan: SplitPlan) -> bool:
-    """Whether the first rows that can be read have pictures that are somewhere on the web."""
-    if opened.conversion.options.cache_only:
-        return False
+    """Whether the pictures of a split are somewhere on the web."""
     place = place_of(opened.spec, plan.source, None)
-    first = itertools.islice(plan.shards[0], 8)
-    return any(
-        isinstance(source, FromUrl)
-        for unit in prepare(opened.spec, plan.source.rows, place, first, frozenset())
-        for source in unit.sources
-    )
+    asks = asks_network(opened.spec, plan.source.rows, place, plan.shards[0])
+    return asks and not opened.conversion.options.cache_only
 
 
 def plan_set(spec: SetSpec, sources: Sequence[SourceSplit], options: Options) -> list[SplitPlan]:
@@ -242,15 +237,15 @@ def _convert_split(plan: SplitPlan, opened: Opened, run: Runner, summary: Summar
     if committed is None or not is_same:
         if committed is not None and options.retry_rejects:
             raise ConfigError(
-                f"{opened.spec.name} {plan.split}: --retry-rejects needs the rows and arguments of the first conversion "
-                f"({committed.source}, {committed.converter}); without it the split is converted anew"
+                f"{opened.spec.name} {plan.split}: --retry-rejects needs the rows and arguments of the first "
+                f"conversion ({committed.source}, {committed.converter}); without it the split is converted anew"
             )
         return _write_split(plan, opened, run, summary, committed)
     if opened.forced and not opened.forced.has_done(plan.split):
         return _write_split(plan, opened, run, summary, committed)
     if options.retry_rejects:
         rejects = load_rejects(opened.conversion.data_dir, opened.spec.name, plan.split)
-        if any(may_pass(reject.reason) for reject in rejects):
+        if hopeful_ids(rejects):
             return _write_split(plan, opened, run, summary, committed, rejects)
     summary.already_there.append(plan.split)
     summary.add_rejected(committed.rejected)

@@ -3,8 +3,7 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,11 @@ def estimate_request(request: SetRequest, options: Options) -> SetEstimate:
 
     Of the hub's rows only the first are read; pictures of the rows tried are fetched.
     """
-    limits = {"validation_fraction": options.validation_fraction, "max_rows": options.max_rows}
     if request.sample is not None or is_local_source(request.source or find_set(request.name).hub):
         with tempfile.TemporaryDirectory() as elsewhere, open_conversion(request, Path(elsewhere), options) as opened:
             source = (opened.spec, opened.sources)
             with ShardWorker(opened.conversion, opened=source) as worker:
-                return estimate_set(opened.spec, peek_local(opened.sources), worker, **limits)
+                return estimate_set(opened.spec, peek_local(opened.sources), worker)
     spec = find_set(request.name)
     path = request.source or spec.hub
     configs = (None,) if path in spec.other_hubs else spec.configs
@@ -41,24 +39,19 @@ def estimate_request(request: SetRequest, options: Options) -> SetEstimate:
     peeks = peek_hub(path, configs, splits, revision=request.revision, rows=_ROWS_PEEKED)
     conversion = Conversion(request=request, options=options, data_dir=Path())
     with ShardWorker(conversion, opened=(spec, [peek.source for peek in peeks])) as worker:
-        return estimate_set(spec, peeks, worker, **limits)
+        return estimate_set(spec, peeks, worker)
 
 
-def report(estimates: Sequence[SetEstimate], data_dir: Path) -> dict[str, Any]:
-    """Logs what the sets come to together, and whether there is room for them; both as JSON-able values."""
-    num_bytes = sum(one.num_bytes for one in estimates)
-    seconds = sum(one.seconds for one in estimates)
+def sum_up(estimates: Sequence[Mapping[str, Any]], data_dir: Path) -> dict[str, Any]:
+    """Logs what sets come to together, and whether there is room for them; both as JSON-able values."""
+    num_bytes = sum(one.get("num_bytes", 0) for one in estimates)
+    seconds = sum(one.get("seconds", 0.0) for one in estimates)
     free = _free_bytes(data_dir)
     if len(estimates) > 1:
         log.info("together: about %s, %s", human_bytes(num_bytes), human_seconds(seconds))
     if num_bytes > free:
         log.warning("%s has room for %s", data_dir, human_bytes(free))
     return {"num_bytes": num_bytes, "seconds": round(seconds, 1), "free_bytes": free}
-
-
-def as_json(estimate: SetEstimate) -> dict[str, Any]:
-    """An estimate as JSON-able values."""
-    return asdict(estimate) | {"num_bytes": estimate.num_bytes, "seconds": round(estimate.seconds, 3)}
 
 
 def _free_bytes(folder: Path) -> int:

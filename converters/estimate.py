@@ -5,14 +5,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from converters.jobs import ShardWorker
+from converters.jobs import ShardWorker, place_of
 from converters.peek import Peek
 from converters.plan import SplitPlan, Unit, plan_splits
-from converters.spec import Place, SetSpec
+from converters.spec import SetSpec
 from converters.units import Made, Prepared, make_records, prepare
 from grain_molmo.store.records import encode_record
 from grain_molmo.tools.readable import human_bytes
@@ -65,6 +66,10 @@ class SetEstimate:
         """Time that its conversion would take."""
         return sum(split.seconds for split in self.splits)
 
+    def to_json(self) -> dict[str, Any]:
+        """The estimate as JSON-able values."""
+        return asdict(self) | {"num_bytes": self.num_bytes, "seconds": round(self.seconds, 3)}
+
     def to_text(self) -> str:
         """The estimate for people, one line a fact."""
         lines = [f"{self.name}: about {human_bytes(self.num_bytes)}, {human_seconds(self.seconds)}"]
@@ -82,42 +87,33 @@ class SetEstimate:
         return "\n".join(lines)
 
 
-def estimate_set(
-    spec: SetSpec,
-    peeks: Sequence[Peek],
-    worker: ShardWorker,
-    *,
-    validation_fraction: float | None = None,
-    max_rows: int | None = None,
-    tried: int = UNITS_TRIED,
-) -> SetEstimate:
+def estimate_set(spec: SetSpec, peeks: Sequence[Peek], worker: ShardWorker, *, tried: int = UNITS_TRIED) -> SetEstimate:
     """Tries a few units of each split, spread over its rows, in the worker's threads; writes nothing to the store.
 
     Args:
         spec: the set.
         peeks: its source splits.
-        worker: for the media.
-        validation_fraction, max_rows: as for the conversion.
+        worker: for the media; of a conversion with the options that count.
         tried: units of each split of the store.
     """
+    options = worker.conversion.options
+    plans = plan_splits(
+        spec,
+        [peek.source for peek in peeks],
+        validation_fraction=options.validation_fraction,
+        max_rows=options.max_rows,
+        rows_per_shard=options.rows_per_shard,
+    )
     by_source = {id(peek.source): peek for peek in peeks}
-    sources = [peek.source for peek in peeks]
-    plans = plan_splits(spec, sources, validation_fraction=validation_fraction, max_rows=max_rows)
-    splits = []
-    for plan in plans:
-        peek = by_source[id(plan.source)]
-        limit = peek.num_rows if max_rows is None else min(max_rows, peek.num_rows)
-        there = len(plan.source.rows) if max_rows is None else min(max_rows, len(plan.source.rows))
-        splits.append(_estimate_split(spec, plan, limit / max(1, there), worker, tried))
+    splits = [_estimate_split(spec, plan, by_source[id(plan.source)], worker, tried) for plan in plans]
     return SetEstimate(spec.name, tuple(splits), sum(peek.download_bytes for peek in peeks))
 
 
-def _estimate_split(spec: SetSpec, plan: SplitPlan, scale: float, worker: ShardWorker, tried: int) -> SplitEstimate:
+def _estimate_split(spec: SetSpec, plan: SplitPlan, peek: Peek, worker: ShardWorker, tried: int) -> SplitEstimate:
     options = worker.conversion.options
-    source = plan.source
-    place = Place(
-        source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, worker.videos
-    )
+    most = math.inf if options.max_rows is None else options.max_rows
+    scale = min(most, peek.num_rows) / max(1, min(most, len(peek.source.rows)))
+    place = place_of(spec, plan.source, worker.videos)
     units = [unit for shard in plan.shards for unit in shard]
     chosen = _spread(units, tried)
 
@@ -125,7 +121,7 @@ def _estimate_split(spec: SetSpec, plan: SplitPlan, scale: float, worker: ShardW
         started = time.monotonic()
         return make_records(spec, unit, worker.loader, options.video_frames), time.monotonic() - started
 
-    ready = list(prepare(spec, source.rows, place, chosen, options.excluded))
+    ready = list(prepare(spec, plan.source.rows, place, chosen, options.excluded))
     made, seconds = zip(*worker.pool.map(attempt, ready), strict=True)
     media = {ref.sha256: ref.num_bytes for one in made for record in one.records for ref in record.media}
     per_unit = len(units) * scale / len(chosen)
@@ -133,7 +129,9 @@ def _estimate_split(spec: SetSpec, plan: SplitPlan, scale: float, worker: ShardW
         split=plan.split,
         rows=round(plan.num_rows * scale),
         examples=round(sum(len(one.records) for one in made) * per_unit),
-        shards=len(plan.shards) if scale == 1 else math.ceil(plan.num_rows * scale / spec.rows_per_shard),
+        shards=len(plan.shards)
+        if scale == 1
+        else math.ceil(plan.num_rows * scale / (options.rows_per_shard or spec.rows_per_shard)),
         media_bytes=round(sum(media.values()) * per_unit),
         annotation_bytes=round(sum(len(encode_record(record)) for one in made for record in one.records) * per_unit),
         seconds=sum(seconds) * per_unit / options.workers,

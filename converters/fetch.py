@@ -1,120 +1,51 @@
-"""Pictures by URL: bounded in time, size, attempts and redirects, checked before they count, cached only when good."""
+"""Pictures by URL: from a cache or the network, checked before they count, kept only when good.
 
-import email.utils
-import hashlib
+`FetchPolicy` bounds the asking, `Downloader` does it, `ImageCache` and `FetchSpool` keep what came of it, and
+`converters.fetch_reasons` lists what can go wrong.
+"""
+
+import asyncio
+import logging
 import os
-import re
-import time
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+import threading
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
-import httpx
+import httpcore
 
-from grain_molmo.errors import MediaError, RowError
-from grain_molmo.vision.image import ImageInfo, probe_image
+from converters.addresses import Resolve, system_addresses
+from converters.download import Downloader, Sleep, utc_now, web_url
+from converters.fetch_policy import FetchPolicy
+from converters.image_cache import FetchSpool, ImageCache
+from converters.picture_check import Picture, WholePictures, check_picture
+from grain_molmo.errors import FetchError, RowError
 
-_PASSING_STATUSES = frozenset({408, 425, 429})  # and all of 5xx
+__all__ = ["FetchPolicy", "FetchSpool", "ImageCache", "ImageFetcher", "Picture", "check_picture"]
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, kw_only=True)
-class FetchPolicy:
-    """How long and how hard to try.
+T = TypeVar("T")
+Request = tuple[str, str | None]
+"""A URL, and the SHA-256 that its bytes must have or None."""
 
-    Attributes:
-        connect_timeout_s: for a connection to open.
-        read_timeout_s: between two pieces of an answer.
-        total_timeout_s: for one whole answer, so that a trickling server holds no worker.
-        attempts: at most this many requests for one URL.
-        backoff_s: wait before the second attempt; doubles with each further one.
-        max_wait_s: no wait is longer, whatever `Retry-After` says (some servers name a date years ahead).
-        max_redirects: followed one after the other.
-        max_bytes: a larger answer is refused.
-    """
-
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 20.0
-    total_timeout_s: float = 60.0
-    attempts: int = 3
-    backoff_s: float = 2.0
-    max_wait_s: float = 30.0
-    max_redirects: int = 5
-    max_bytes: int = 64 << 20
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Original bytes that were found to be a picture, and what their header says."""
-
-    data: bytes
-    info: ImageInfo
-
-
-def check_picture(data: bytes, sha256: str | None = None) -> Picture:
-    """The bytes as a picture.
-
-    Raises:
-        RowError: `hash_mismatch` if the bytes are not those with the given SHA-256, `not_an_image` if no decoder knows
-            them, else the reason that the header is refused for.
-    """
-    if sha256 is not None:
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256.lower():
-            raise RowError("hash_mismatch", f"the bytes have SHA-256 {found}, the row says {sha256}")
-    try:
-        return Picture(data, probe_image(data))
-    except MediaError as error:
-        # The first bytes tell people more than a decoder's message, and are the same in every run.
-        begin = f"{len(data):,} bytes that begin {data[:24]!r}"
-        raise RowError(error.reason, begin if error.reason == "not_an_image" else error.detail) from error
-
-
-class ImageCache:
-    """A folder of pictures under the SHA-256 of their URL, the layout that the published downloader leaves behind."""
-
-    def __init__(self, folder: str | os.PathLike[str]):
-        self.folder = Path(folder).expanduser()
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, url: str) -> Path:
-        """Where the picture of a URL lies, whether or not it is there."""
-        return self.folder / hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def read(self, url: str) -> bytes | None:
-        """What lies there. It may be anything: the published downloader writes its error messages there, too."""
-        return self.read_key(self.path(url).name)
-
-    def read_key(self, key: str) -> bytes | None:
-        """What lies under the hash of a URL."""
-        if not re.fullmatch(r"[0-9a-f]{64}", key):  # never a path
-            return None
-        try:
-            return (self.folder / key).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def write(self, url: str, data: bytes) -> None:
-        """Stores a picture; a reader sees all of it or nothing."""
-        path = self.path(url)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+_CHECKERS = min(8, os.cpu_count() or 1)
+_MOST_FRESH = 100_000  # remembered as looked through, a few hundred bytes each
 
 
 class ImageFetcher:
     """Fetches pictures; safe to share between threads. A context manager: leaving it closes the connections.
 
     Args:
-        policy: bounds on each URL.
+        policy: bounds on the asking.
         cache: read first; written when a picture passed its checks, never with a failure.
-        connections: at most so many at once.
         cache_only: ask no network; what the cache lacks is rejected as `not_in_cache`.
+        spool: keeps failures, and pictures if there is no cache, for the run; see `use_spool`.
         sleep: how to wait between attempts, in seconds.
+        now: says when a URL is asked, UTC, ISO 8601 to the second.
+        resolve: finds the addresses of a name.
+        backend: opens the connections.
     """
 
     def __init__(
@@ -122,55 +53,67 @@ class ImageFetcher:
         policy: FetchPolicy | None = None,
         cache: ImageCache | None = None,
         *,
-        connections: int = 32,
         cache_only: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
+        spool: FetchSpool | None = None,
+        sleep: Sleep = asyncio.sleep,
+        now: Callable[[], str] = utc_now,
+        resolve: Resolve = system_addresses,
+        backend: httpcore.AsyncNetworkBackend | None = None,
     ):
         self.policy = policy or FetchPolicy()
         self.cache = cache
+        self._spool = spool
         self._cache_only = cache_only
-        self._sleep = sleep
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(self.policy.read_timeout_s, connect=self.policy.connect_timeout_s, pool=None),
-            limits=httpx.Limits(max_connections=connections),
-            follow_redirects=True,
-            max_redirects=self.policy.max_redirects,
-            # Some hosts of PixMo's pictures refuse unnamed clients.
-            headers={"User-Agent": "grain-molmo (dataset conversion)", "Accept": "image/*,*/*;q=0.5"},
-        )
+        self._options: dict[str, Any] = {"sleep": sleep, "now": now, "resolve": resolve, "backend": backend}
+        self._lock = threading.Lock()
+        self._network: _Network | None = None  # once it is needed
+        self._closed = False
+        self._asked: dict[Request, Future[Picture]] = {}  # in flight, for whoever wants it, too
+        self._fresh: set[Request] = set()  # in the cache, and looked through by us
+        self._pictures = WholePictures()
 
     def __enter__(self) -> "ImageFetcher":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._client.close()
+        self.close()
+
+    def close(self) -> None:
+        """Drops what is asked for and closes the connections; a `fetch` that waits raises CancelledError."""
+        with self._lock:
+            self._closed = True
+            network, self._network = self._network, None
+        if network is not None:
+            network.close()
+
+    def use_spool(self, spool: FetchSpool | None) -> None:
+        """Keeps what is asked for from now on in another spool."""
+        self._spool = spool
 
     def fetch(self, url: str, sha256: str | None = None) -> Picture:
-        """The picture of a URL, from the cache or the network.
+        """The picture of a URL, from the cache, the spool or the network; waits for it.
 
         Args:
             url: http or https.
-            sha256: hex digest that its bytes must have, or None to take what there is.
+            sha256: hex digest that its bytes must have, or None to take what there is if it is whole.
 
         Raises:
-            RowError: with a stable reason: `bad_url`, `not_in_cache`, `http_404` and so on, `timeout`,
-                `transport_error`, `too_many_redirects`, `too_many_bytes`, `hash_mismatch`, `not_an_image`.
+            FetchError: it was asked for, in this run or an earlier one with the same spool, and could not be had.
+            RowError: it was not asked for: `bad_url`, `not_in_cache`, or what is wrong with the one in the cache.
         """
-        _require_web_url(url)
-        cached = self.cache.read(url) if self.cache else None
-        if cached is not None:
-            try:
-                return check_picture(cached, sha256)
-            except RowError:
-                # A failure that somebody cached, or a picture that changed: the network decides, if it may.
-                if self._cache_only:
-                    raise
-        if self._cache_only:
-            raise RowError("not_in_cache", url)
-        picture = check_picture(self._download(url), sha256)
-        if self.cache:
-            self.cache.write(url, picture.data)
-        return picture
+        web_url(url)
+        request, spool = (url, sha256), self._spool
+        with self._lock:
+            asked = self._asked.get(request)
+        if asked is None:
+            picture = self._on_disk(request, spool)
+            if picture is not None:
+                return picture
+            asked = self._ask(request, spool)
+        try:
+            return asked.result()
+        except FetchError as error:  # several threads may wait for it: each raises one of its own
+            raise FetchError(error.reason, error.detail, error.attempts, error.time) from None
 
     def cached(self, key: str) -> Picture:
         """The picture that the cache holds under a SHA-256 of a URL that nobody knows any more.
@@ -182,73 +125,148 @@ class ImageFetcher:
             raise RowError(
                 "not_in_cache", f"{key}; the row names its picture by the hash of its URL: give --image-cache"
             )
-        return check_picture(data)
+        return self._pictures.check(data)
 
-    def _download(self, url: str) -> bytes:
-        policy = self.policy
-        for attempt in range(1, policy.attempts + 1):
-            wait_s = policy.backoff_s * 2 ** (attempt - 1)
+    def prefetch(self, requests: Iterable[Request]) -> None:
+        """Begins to ask for pictures and returns; a `fetch` of one of them waits for it, or finds it done.
+
+        What comes of them goes to the cache and the spool, not into memory. Without a spool, or where the network may
+        not be asked, nothing is done.
+        """
+        spool = self._spool
+        if spool is None or self._cache_only:
+            return
+        for url, sha256 in requests:
             try:
-                return self._request(url)
-            except _Busy as error:
-                failure = RowError(error.reason, error.detail)
-                wait_s = max(wait_s, error.retry_after_s)
-            except httpx.TooManyRedirects as error:
-                raise RowError("too_many_redirects", f"{url}: over {policy.max_redirects} redirects") from error
-            except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
-                raise RowError("bad_url", f"{url}: {error}") from error
-            except httpx.TimeoutException as error:
-                failure = RowError("timeout", f"{url}: {type(error).__name__} {error}")
-            except httpx.HTTPError as error:
-                failure = RowError("transport_error", f"{url}: {type(error).__name__} {error}")
-            if attempt == policy.attempts:
-                raise failure
-            self._sleep(min(wait_s, policy.max_wait_s))
-        raise ValueError(f"attempts must be at least 1, not {policy.attempts}")
+                web_url(url)
+            except RowError:
+                continue  # `fetch` will say so
+            # Not looked at more closely: if something else lies there, `fetch` asks.
+            if not self._store(spool).path(url).exists() and spool.failure(url, sha256) is None:
+                self._ask((url, sha256), spool)
 
-    def _request(self, url: str) -> bytes:
-        deadline = time.monotonic() + self.policy.total_timeout_s
-        with self._client.stream("GET", url) as response:
-            status = response.status_code
-            if status in _PASSING_STATUSES or status >= 500:
-                raise _Busy(f"http_{status}", url, _retry_after_s(response.headers.get("Retry-After")))
-            if not response.is_success:
-                raise RowError(f"http_{status}", url)
-            body = bytearray()
-            for piece in response.iter_bytes():
-                body += piece
-                if len(body) > self.policy.max_bytes:
-                    raise RowError("too_many_bytes", f"{url}: over {self.policy.max_bytes:,} bytes")
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout(f"not complete after {self.policy.total_timeout_s:g} s")
-            return bytes(body)
+    def _store(self, spool: FetchSpool) -> ImageCache:
+        return self.cache or spool.pictures
+
+    def _on_disk(self, request: Request, spool: FetchSpool | None) -> Picture | None:
+        """What is known of a request. Raises RowError if it is known to fail; None if the network must say."""
+        url, sha256 = request
+        failure = spool.failure(url, sha256) if spool else None
+        if failure is not None:
+            raise failure
+        store = self._store(spool) if spool else self.cache
+        data = store.read(url) if store else None
+        with self._lock:
+            is_fresh = request in self._fresh
+            self._fresh.discard(request)
+        if data is not None:
+            try:
+                # In the spool there are only pictures that we looked through.
+                has_seen_it = is_fresh or self.cache is None
+                return check_picture(data, sha256) if has_seen_it else self._pictures.check(data, sha256)
+            except RowError:
+                # A failure that somebody cached, or a picture that changed: the network decides, if it may.
+                if self._cache_only:
+                    raise
+        if self._cache_only:
+            raise RowError("not_in_cache", url)
+        return None
+
+    def _ask(self, request: Request, spool: FetchSpool | None) -> "Future[Picture]":
+        """Begins to ask the network, unless it is being asked already."""
+        with self._lock:
+            if request in self._asked:
+                return self._asked[request]
+            if self._closed:
+                raise RuntimeError("the fetcher is closed")
+            if self._network is None:
+                self._network = _Network(self.policy, self._options)
+            network = self._network
+            future = network.begin(lambda: self._from_network(network, request, spool))
+            self._asked[request] = future
+        future.add_done_callback(lambda _: self._forget(request))
+        return future
+
+    def _forget(self, request: Request) -> None:
+        with self._lock:
+            self._asked.pop(request, None)
+
+    async def _from_network(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Picture:
+        url, sha256 = request
+        try:
+            async with network.downloader.answer(url) as answer:
+                try:
+                    return await network.in_thread(lambda: self._accept(request, answer.data, spool))
+                except RowError as error:
+                    raise FetchError(error.reason, f"{url}: {error.detail}", answer.attempts, answer.time) from error
+        except FetchError as error:
+            failure = error
+            if spool:
+                await network.in_thread(lambda: spool.add_failure(url, sha256, failure))
+            raise
+
+    def _accept(self, request: Request, data: bytes, spool: FetchSpool | None) -> Picture:
+        """Checks and keeps what came. Raises RowError."""
+        url, sha256 = request
+        picture = self._pictures.check(data, sha256)
+        if self.cache:
+            self.cache.write(url, data)
+            with self._lock:
+                if len(self._fresh) < _MOST_FRESH:
+                    self._fresh.add(request)
+        elif spool:
+            spool.pictures.write(url, data)
+        return picture
 
 
-class _Busy(RowError):
-    """A status that may pass; says how long the server wants us to wait."""
+class _Network:
+    """A thread that runs the downloads, and some that look at what they bring."""
 
-    def __init__(self, reason: str, detail: str, retry_after_s: float):
-        super().__init__(reason, detail)
-        self.retry_after_s = retry_after_s
+    def __init__(self, policy: FetchPolicy, options: dict[str, Any]):
+        _mention_proxies()
+        self._threads = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
+        self._thread.start()
+        self.downloader = self.begin(lambda: _open(policy, options)).result()
+
+    def begin(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
+        """Starts work in the loop, from another thread."""
+
+        async def run() -> T:
+            return await work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What work that takes a while returns."""
+        return await self._loop.run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        """Stops what runs."""
+        self.begin(self._stop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    async def _stop(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self.downloader.aclose()
 
 
-def _retry_after_s(header: str | None) -> float:
-    """Seconds that a `Retry-After` header asks for; 0 if there is none or it makes no sense."""
-    if not header:
-        return 0.0
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return 0.0
+async def _open(policy: FetchPolicy, options: dict[str, Any]) -> Downloader:
+    return Downloader(policy, **options)
 
 
-def _require_web_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        is_web = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        is_web = False
-    if not is_web:
-        raise RowError("bad_url", f"{url!r} is no http or https address")
+def _mention_proxies() -> None:
+    named = {kind: proxy for kind, proxy in urllib.request.getproxies().items() if kind in ("http", "https", "all")}
+    if named:
+        log.warning(
+            "The proxy of the environment (%s) is not used for pictures: behind it nobody could check that an address "
+            "that a row names is public. They are asked for directly.",
+            ", ".join(f"{kind}_proxy" for kind in sorted(named)),
+        )

@@ -1,20 +1,21 @@
 """One shard as a job that any process can do: what it is made of goes in, finished files lie in the store."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.fetch import ImageCache, ImageFetcher
+from converters.fetch import FetchSpool, ImageCache, ImageFetcher
 from converters.media import MediaLoader, num_bytes, ordered_map
 from converters.options import Options
 from converters.plan import Unit
 from converters.request import SetRequest, open_request
-from converters.retry import committed_records, retry_shard
+from converters.retry import committed_records, hopeful_ids, retry_shard
+from converters.rows import Rows
 from converters.sources import SourceSplit
-from converters.spec import Place, SetSpec
+from converters.spec import FromUrl, Place, SetSpec
 from converters.units import Made, make_records, prepare
 from converters.videos import VideoFolder
 from grain_molmo.errors import ConfigError
@@ -23,6 +24,7 @@ from grain_molmo.store import Record, Reject, SplitWriter
 # Media in flight: enough that one slow host does not idle the other workers, few enough to hold in memory. Of pictures
 # about 256; of videos as many as fit, at least one.
 _BYTES_IN_FLIGHT = 256 << 20
+_UNITS_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +104,14 @@ class ShardWorker:
         self.conversion = conversion
         self.spec, self._sources = opened or open_request(conversion.request)
         self.videos = videos or (VideoFolder(options.video_dir) if options.video_dir else None)
-        self._writer: tuple[str, SplitWriter] | None = None
+        self._split = ""
+        self._ahead: set[tuple[str, int]] = set()
         self._exit = contextlib.ExitStack()
-        cache = ImageCache(options.image_cache) if options.image_cache else None
-        fetcher = ImageFetcher(options.fetching, cache, connections=options.workers, cache_only=options.cache_only)
-        self.loader = MediaLoader(self._exit.enter_context(fetcher))
         self.pool = self._exit.enter_context(_media_pool(options.workers))
+        cache = ImageCache(options.image_cache) if options.image_cache else None
+        # Closed before the pool, so that no thread goes on waiting for a picture.
+        self._fetcher = self._exit.enter_context(ImageFetcher(options.fetching, cache, cache_only=options.cache_only))
+        self.loader = MediaLoader(self._fetcher)
 
     def __enter__(self) -> "ShardWorker":
         return self
@@ -124,10 +128,33 @@ class ShardWorker:
         raise ConfigError(f"{name} {job.split}: the rows are not those that the conversion began with: {job.origin}")
 
     def writer(self, job: ShardJob) -> SplitWriter:
-        """The writer of a job's split; attached once a split, since attaching reads what all shards hold."""
-        if self._writer is None or self._writer[0] != job.split:
-            self._writer = job.split, SplitWriter.attach(self.conversion.data_dir, self.spec.name, job.split)
-        return self._writer[1]
+        """The writer of a job's split; attached once a split, as is the spool of what is fetched for it."""
+        if job.split != self._split:
+            self._writer = SplitWriter.attach(self.conversion.data_dir, self.spec.name, job.split)
+            self._split = job.split
+            if not self.conversion.options.cache_only:
+                spool = self._exit.enter_context(FetchSpool(self._writer.spool_folder))
+                self._fetcher.use_spool(spool)
+        return self._writer
+
+    def place(self, job: ShardJob) -> Place:
+        """Where the rows of a job stand."""
+        return place_of(self.spec, self.source(job), self.videos)
+
+    def fetch_ahead(self, job: ShardJob) -> None:
+        """Begins to ask for the pictures of a job, once."""
+        rows, place, excluded = self.source(job).rows, self.place(job), self.conversion.options.excluded
+        if (job.split, job.shard) in self._ahead or not asks_network(self.spec, rows, place, job.units):
+            return
+        self._ahead.add((job.split, job.shard))
+        hopeful = None if job.retried is None else hopeful_ids(job.retried)
+        units = (unit for unit in job.units if hopeful is None or unit.id in hopeful)
+        self._fetcher.prefetch(
+            (source.url, source.sha256)
+            for unit in prepare(self.spec, rows, place, units, excluded)
+            for source in unit.sources
+            if isinstance(source, FromUrl)
+        )
 
 
 @contextlib.contextmanager
@@ -160,6 +187,9 @@ def run_shard(
     """
     writer = worker.writer(job)
     if not writer.has_shard(job.shard):
+        for one in (job, following):
+            if one is not None and not worker.conversion.options.cache_only:
+                worker.fetch_ahead(one)
         if job.retried is None:
             rejects: list[Reject] = []
             made = _made(job.units, job, worker)
@@ -178,6 +208,12 @@ def run_shard(
     return ShardResult(job.shard, job.num_rows, len(writer.shard_rejects(job.shard)))
 
 
+def asks_network(spec: SetSpec, rows: Rows, place: Place, units: Sequence[Unit]) -> bool:
+    """Whether the first rows that can be read have pictures that are somewhere on the web."""
+    first = prepare(spec, rows, place, units[:_UNITS_LOOKED_AT], frozenset())
+    return any(isinstance(source, FromUrl) for unit in first for source in unit.sources)
+
+
 def place_of(spec: SetSpec, source: SourceSplit, videos: VideoFolder | None) -> Place:
     """Where the rows of a source split stand."""
     return Place(source.config or spec.config_of_others, spec.store_split(source.split), source.rows.folder, videos)
@@ -186,7 +222,7 @@ def place_of(spec: SetSpec, source: SourceSplit, videos: VideoFolder | None) -> 
 def _made(units: Iterable[Unit], job: ShardJob, worker: ShardWorker) -> Iterator[Made]:
     """The units in order, converted in the worker's threads."""
     options, spec, source = worker.conversion.options, worker.spec, worker.source(job)
-    place = place_of(spec, source, worker.videos)
+    place = worker.place(job)
     return ordered_map(
         worker.pool,
         lambda unit: make_records(spec, unit, worker.loader, options.video_frames),

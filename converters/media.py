@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from converters.fetch import ImageFetcher, Picture, check_picture
 from converters.frames import frame_windows
 from converters.spec import Drawn, Embedded, FromCache, FromFile, FromUrl, FromVideo, MediaSource
-from grain_molmo.errors import MediaError, RowError, StoreError
+from grain_molmo.errors import FetchError, MediaError, RowError, StoreError
 from grain_molmo.store import MediaRef, VideoFacts, content_key
 from grain_molmo.vision.prepared import prepare_frames
 from grain_molmo.vision.video import probe_video
@@ -73,8 +73,12 @@ class MediaLoader:
             try:
                 media.append(self._load(source))
             except RowError as error:
-                which = f"picture {position} of {len(sources)}: " if len(sources) > 1 else ""
-                raise RowError(error.reason, f"{which}{error.detail}") from error
+                if len(sources) == 1:
+                    raise
+                detail = f"picture {position} of {len(sources)}: {error.detail}"
+                if isinstance(error, FetchError):
+                    raise FetchError(error.reason, detail, error.attempts, error.time) from error
+                raise RowError(error.reason, detail) from error
         return media
 
     def _load(self, source: MediaSource) -> Medium:

@@ -29,11 +29,6 @@ class Peek:
     num_rows: int
     download_bytes: int
 
-    @property
-    def scale(self) -> float:
-        """Rows of the split for each of those that are there."""
-        return self.num_rows / max(1, len(self.source.rows))
-
 
 def peek_local(sources: Sequence[SourceSplit]) -> list[Peek]:
     """Splits whose rows are all there."""

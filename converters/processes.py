@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Protocol
 
@@ -45,6 +46,14 @@ def in_processes(conversion: Conversion, number: int) -> Iterator[Runner]:
     """Does as many jobs at a time as there are processes. They end with the context, and with this process."""
     context = multiprocessing.get_context("spawn")  # threads do not survive a fork
     lifeline, ours = context.Pipe(duplex=False)
+    policy = conversion.options.fetching  # bounds all of them together
+    share = replace(
+        policy,
+        connections=max(1, policy.connections // number),
+        per_host=max(1, policy.per_host // number),
+        memory_bytes=max(1, policy.memory_bytes // number),
+    )
+    conversion = replace(conversion, options=replace(conversion.options, fetching=share))
     pool = ProcessPoolExecutor(number, context, _begin, (conversion, lifeline))
 
     def run(jobs: Iterable[ShardJob], on_rows: Callable[[int], object]) -> Iterator[ShardResult]:
@@ -64,8 +73,8 @@ def in_processes(conversion: Conversion, number: int) -> Iterator[Runner]:
         yield run
     except BrokenProcessPool as error:
         raise StoreError(
-            f"{conversion.request.name}: a process of the conversion was ended from outside, perhaps for want of memory; "
-            "the same command goes on where it was, fewer --n-procs take less"
+            f"{conversion.request.name}: a process of the conversion was ended from outside, perhaps for want of "
+            "memory; the same command goes on where it was, fewer --n-procs take less"
         ) from error
     finally:
         ours.close()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from converters.fetch_reasons import may_pass
 from converters.plan import Unit
 from converters.units import Made
 from grain_molmo.errors import StoreError
@@ -12,8 +13,9 @@ from grain_molmo.store.manifest import rejects_file
 from grain_molmo.store.records import decode_record
 
 
-def may_pass(reason: str) -> bool:
-    return reason in ("timeout", "transport_error", "http_500", "http_503", "http_429")
+def hopeful_ids(rejects: Sequence[Reject]) -> set[str]:
+    """The units of rows that were rejected for what may have passed."""
+    return {reject.id for reject in rejects if may_pass(reject.reason)}
 
 
 def load_rejects(data_dir: Path, name: str, split: str) -> list[Reject]:
@@ -51,7 +53,7 @@ def retry_shard(
         convert: units to their records. It is called twice, so that no bytes wait for the decision: what was fetched
             the first time lies on disk the second time.
     """
-    hopeful = {reject.id for reject in rejects if may_pass(reject.reason)}
+    hopeful = hopeful_ids(rejects)
     again = [unit for unit in units if unit.id in hopeful]
     by_unit: dict[str, list[Reject]] = {}
     for reject in rejects:

@@ -3,10 +3,11 @@
 The same program as `grain-molmo convert`.
 """
 
+import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,22 @@ if __package__ in (None, ""):  # run as a file: Python put this folder on the pa
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from converters.arguments import build_parser, excluding, in_folder_of_set, options_from, requests_from, runner_from
-from converters.convert import convert_set
-from converters.dry_run import as_json, estimate_request, report
-from converters.estimate import SetEstimate
+from converters.convert import MakeRunner, convert_set
+from converters.dry_run import estimate_request, sum_up
+from converters.options import Options
+from converters.request import SetRequest
+from converters.signals import Stopped, stopping
 from converters.videos import VideoFolder
-from grain_molmo.errors import ConfigError, GrainMolmoError
+from grain_molmo.errors import ConfigError, GrainMolmoError, StoreBusyError
 from grain_molmo.store import resolve_data_dir
 from grain_molmo.tools.logs import log_to_stderr
 
 log = logging.getLogger("converters")
 
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUSY = 0, 1, 2, 3
+
+Outcome = tuple[dict[str, Any], int]  # what there is to say of a set, and the exit code
+Work = Callable[[SetRequest], Outcome]
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -42,32 +48,55 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     except ConfigError as error:
         log.error("%s: %s", parser.prog, error)
         return EXIT_USAGE
-    videos = VideoFolder(options.video_dir) if options.video_dir else None  # one for all sets: it is listed once
+    work = _estimating(options, args) if args.dry_run else _converting(options, data_dir, runner, args)
     results: list[dict[str, Any]] = []
-    estimates: list[SetEstimate] = []
+    code = EXIT_DONE
+    try:
+        with stopping():
+            for result, result_code in _do_all(requests, work):
+                results.append(result)
+                code = max(code, result_code) if EXIT_FAILED not in (code, result_code) else EXIT_FAILED
+    except Stopped as stopped:
+        code = stopped.exit_code
+        log.error("stopped by %s; finished shards are kept: the same command goes on from there", stopped)
+    together = sum_up(results, data_dir) if args.dry_run else {}
+    if args.json:
+        print(json.dumps({"ok": code == EXIT_DONE, "data_dir": str(data_dir), "datasets": results, **together}))
+    return code
+
+
+def _do_all(requests: Sequence[SetRequest], work: Work) -> Iterator[Outcome]:
+    """The work for each set; one that fails does not stop the others."""
     for request in requests:
         try:
-            if len(requests) > 1:
-                request = in_folder_of_set(request)
-            chosen = excluding(options, request, args.exclude)
-            if args.dry_run:
-                estimates.append(estimate_request(request, chosen))
-                log.info("%s", estimates[-1].to_text())
-                results.append(as_json(estimates[-1]))
-                continue
-            summary = convert_set(request, data_dir, chosen, videos, runner)
+            yield work(in_folder_of_set(request) if len(requests) > 1 else request)
         except (GrainMolmoError, OSError) as error:
             log.error("%s: %s", request.name, error)
-            results.append({"name": request.name, "error": str(error)})
-            continue
+            is_busy = isinstance(error, StoreBusyError)
+            yield {"name": request.name, "error": str(error)}, EXIT_BUSY if is_busy else EXIT_FAILED
+
+
+def _converting(options: Options, data_dir: Path, runner: MakeRunner | None, args: argparse.Namespace) -> Work:
+    videos = VideoFolder(options.video_dir) if options.video_dir else None  # one for all sets: it is listed once
+
+    def convert(request: SetRequest) -> Outcome:
+        summary = convert_set(request, data_dir, excluding(options, request, args.exclude), videos, runner)
         log.info("%s", summary.to_text())
-        error = {} if sum(summary.examples.values()) else {"error": "no row could be converted"}
-        results.append({**summary.to_json(), **error})
-    failed = any("error" in result for result in results)
-    together = report(estimates, data_dir) if args.dry_run else {}
-    if args.json:
-        print(json.dumps({"ok": not failed, "data_dir": str(data_dir), "datasets": results, **together}))
-    return EXIT_FAILED if failed else EXIT_DONE
+        error = "; ".join(summary.refused.values())
+        if not error and not sum(summary.examples.values()):
+            error = "no row could be converted"
+        return {**summary.to_json(), **({"error": error} if error else {})}, EXIT_FAILED if error else EXIT_DONE
+
+    return convert
+
+
+def _estimating(options: Options, args: argparse.Namespace) -> Work:
+    def estimate(request: SetRequest) -> Outcome:
+        found = estimate_request(request, excluding(options, request, args.exclude))
+        log.info("%s", found.to_text())
+        return found.to_json(), EXIT_DONE
+
+    return estimate
 
 
 if __name__ == "__main__":

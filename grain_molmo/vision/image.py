@@ -31,6 +31,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 
 _truncation_lock = threading.Lock()
+_tolerated = 0  # how often Pillow's tolerance for damaged files was on, under the lock
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,52 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return _read(data, lambda: _decode(data, max_pixels))
 
 
+def require_whole(data: bytes) -> None:
+    """Refuses a picture of which `decode_image` would make up a part because the file ends early or is damaged.
+
+    Most pictures are JPEG: those are decoded at an eighth of their size, which reads them to the end all the same.
+
+    Raises:
+        MediaError: "truncated", or what `decode_image` refuses the picture for.
+    """
+    if _is_whole_jpeg(data):
+        return
+    before = _tolerated
+    error = _strict_error(data)
+    if error is None and (ImageFile.LOAD_TRUNCATED_IMAGES or _tolerated != before):
+        with _truncation_lock:  # another thread's tolerance may have been ours
+            switched = ImageFile.LOAD_TRUNCATED_IMAGES
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+            try:
+                error = _strict_error(data)
+            finally:
+                ImageFile.LOAD_TRUNCATED_IMAGES = switched
+    if error is not None:
+        decode_image(data)  # if it can make nothing of it, it says why
+        if isinstance(error, OSError):  # other errors are about metadata, which tolerance skips
+            raise MediaError("truncated", f"the picture is not whole: {error}")
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether the data are a JPEG to its end; False may also mean that it is one that Pillow must look at."""
+    if data[:2] != b"\xff\xd8":
+        return False
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_factor=8)
+    except ValueError:
+        return False
+    return True
+
+
+def _strict_error(data: bytes) -> Exception | None:
+    """What decoding without tolerance fails with."""
+    try:
+        _decode(data, MAX_PIXELS)
+    except Exception as error:
+        return error
+    return None
+
+
 def _read(data: bytes, attempt: Callable[[], T]) -> T:
     """What `attempt` returns; if it fails, what it returns with Pillow's tolerance for damaged files switched on.
 
@@ -79,8 +126,10 @@ def _read(data: bytes, attempt: Callable[[], T]) -> T:
     except MediaError:
         raise
     except Exception:  # hostile bytes raise all sorts in Pillow: OSError, SyntaxError, struct.error, MemoryError, ...
+        global _tolerated
         with _truncation_lock:
             before = ImageFile.LOAD_TRUNCATED_IMAGES
+            _tolerated += 1
             ImageFile.LOAD_TRUNCATED_IMAGES = True
             try:
                 return attempt()

@@ -1,9 +1,11 @@
 """What the tests of the converters share: pictures, a web server on loopback, rows in files, what a store holds."""
 
+import contextlib
 import hashlib
 import io
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +18,7 @@ import pytest
 from PIL import Image
 
 from converters.convert import convert_set
-from converters.fetch import FetchPolicy
+from converters.fetch import FetchPolicy, ImageFetcher
 from converters.options import Options
 from converters.request import SetRequest
 from converters.sets import SETS
@@ -25,7 +27,8 @@ from converters.summary import Summary
 from grain_molmo.store import AnnotationSource
 
 # Of tests: no host is given long, and none is waited for before it is asked again.
-HASTY = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, backoff_s=0.0, max_wait_s=0.0)
+HASTY = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, backoff_s=0.0, max_wait_s=0.0, allow_private=True)
+NOW = "2026-01-31T12:00:00Z"
 
 
 def make_picture(number: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
@@ -58,6 +61,7 @@ def convert(spec: SetSpec | str, source: str, data_dir: Path, **options: Any) ->
     spec = SETS[spec] if isinstance(spec, str) else spec
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SETS, spec.name, spec)
+        patch.setitem(ImageFetcher.__init__.__kwdefaults__, "now", lambda: NOW)
         chosen = Options(**{"workers": 4, "validation_fraction": 0.0, "fetching": HASTY, **options})
         return convert_set(SetRequest(name=spec.name, source=source), data_dir, chosen)
 
@@ -73,9 +77,9 @@ def rejects(data_dir: Path, name: str, split: str = "train") -> list[dict[str, A
 
 
 def all_files(data_dir: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(data_dir)): path.read_bytes() for path in sorted(data_dir.rglob("*")) if path.is_file()
-    }
+    """What the store holds; its locks are no part of it."""
+    paths = [path for path in sorted(data_dir.rglob("*")) if path.is_file() and ".locks" not in path.parts]
+    return {str(path.relative_to(data_dir)): path.read_bytes() for path in paths}
 
 
 @dataclass
@@ -87,6 +91,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     missing_bytes: int = 0  # announced, but not sent
     never: bool = False  # hold the request until the test is over
+    endless: bool = False  # send the body again and again, without announcing a length
 
 
 class Web:
@@ -96,6 +101,11 @@ class Web:
         self.pages: dict[str, list[Answer]] = {}
         self.requests: list[str] = []
         self.over = threading.Event()
+        self.gate = threading.Event()  # while it is not set, requests are taken and not answered
+        self.gate.set()
+        self.now = Counter[str]()  # requests that are being answered, by host
+        self.most = Counter[str]()  # ... at a time, also of all hosts together
+        self.changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -112,8 +122,27 @@ class Web:
         """URL of a picture."""
         return self.serve(f"/{number}.png", make_picture(number, size))
 
+    @contextlib.contextmanager
+    def handling(self, host: str) -> Iterator[None]:
+        with self.changed:
+            self.now[host] += 1
+            self.most |= self.now
+            self.most["all"] = max(self.most["all"], self.now.total())
+            self.changed.notify_all()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.now[host] -= 1
+
+    def wait_for(self, requests: int) -> None:
+        """Waits until so many requests are being answered."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.now.total() >= requests, timeout=30)
+
     def close(self) -> None:
         self.over.set()
+        self.gate.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -126,14 +155,25 @@ def _handler(web: Web) -> Callable[..., BaseHTTPRequestHandler]:
             web.requests.append(self.path)
             answers = web.pages.get(self.path, [Answer(b"not here", 404)])
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            with web.handling(self.headers["Host"].partition(":")[0]):
+                self.answer(answer)
+
+        def answer(self, answer: Answer) -> None:
+            web.gate.wait()
             if answer.never:
                 web.over.wait()
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body) + answer.missing_bytes))
+            if answer.endless:
+                self.send_header("Connection", "close")
+            else:
+                self.send_header("Content-Length", str(len(answer.body) + answer.missing_bytes))
             self.end_headers()
-            self.wfile.write(answer.body)
+            with contextlib.suppress(ConnectionError):  # the client has seen enough
+                self.wfile.write(answer.body)
+                while answer.endless:
+                    self.wfile.write(answer.body)
             if answer.missing_bytes:
                 self.close_connection = True
 

@@ -1,6 +1,7 @@
 """What a conversion would come to, said before it is begun."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from converters.convert import convert_set
 from converters.dry_run import estimate_request
-from converters.estimate import estimate_set, human_seconds
+from converters.estimate import SetEstimate, estimate_set, human_seconds
 from converters.fetch import ImageCache
 from converters.jobs import Conversion, ShardWorker
 from converters.options import Options
@@ -27,7 +28,7 @@ def pictures(tmp_path: Path) -> Options:
     for i in range(100):
         if i % 5:
             cache.write(URL.format(i), make_picture(i))
-    return Options(image_cache=str(tmp_path / "cache"), cache_only=True, workers=2)
+    return Options(image_cache=str(tmp_path / "cache"), cache_only=True, workers=2, validation_fraction=0.0)
 
 
 def captions(tmp_path: Path, number: int) -> SetRequest:
@@ -49,7 +50,7 @@ def test_a_few_rows_stand_for_all(tmp_path: Path, pictures: Options):
     opened = open_request(captions(tmp_path, 100))
     conversion = Conversion(request=captions(tmp_path, 100), options=pictures, data_dir=tmp_path)
     with ShardWorker(conversion, opened=opened) as worker:
-        estimate = estimate_set(opened[0], peek_local(opened[1]), worker, validation_fraction=0, tried=20)
+        estimate = estimate_set(opened[0], peek_local(opened[1]), worker, tried=20)
     (split,) = estimate.splits
     rejected = split.rejected["not_in_cache"]
     assert (split.rows, split.tried, split.examples) == (100, 20, 100 - 5 * rejected)
@@ -59,10 +60,13 @@ def test_a_few_rows_stand_for_all(tmp_path: Path, pictures: Options):
 
 def test_rows_that_were_only_counted_are_part_of_the_estimate(tmp_path: Path, pictures: Options):
     spec, (source,) = open_request(captions(tmp_path, 100))
-    conversion = Conversion(request=captions(tmp_path, 100), options=pictures, data_dir=tmp_path)
-    with ShardWorker(conversion, opened=(spec, [source])) as worker:
-        estimate = estimate_set(spec, [Peek(source, 1_000_000, 5)], worker, validation_fraction=0)
-        limited = estimate_set(spec, [Peek(source, 1_000_000, 5)], worker, validation_fraction=0, max_rows=5000)
+
+    def estimated(options: Options) -> SetEstimate:
+        conversion = Conversion(request=captions(tmp_path, 100), options=options, data_dir=tmp_path)
+        with ShardWorker(conversion, opened=(spec, [source])) as worker:
+            return estimate_set(spec, [Peek(source, 1_000_000, 5)], worker)
+
+    estimate, limited = estimated(pictures), estimated(replace(pictures, max_rows=5000))
     assert estimate.splits[0].rows == 1_000_000
     assert estimate.splits[0].examples == pytest.approx(800_000, rel=0.15)
     assert estimate.splits[0].shards == 245  # of 4,096 rows

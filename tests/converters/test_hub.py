@@ -104,7 +104,8 @@ def convert(hub: type[_Hub], tmp_path: Path, *arguments: str) -> subprocess.Comp
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE_"))}
     environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, str(PROGRAM), *arguments, "--data-dir", str(tmp_path / "data"), "--json"]
+    options = ["--allow-private", "--data-dir", str(tmp_path / "data"), "--json"]
+    command = [sys.executable, str(PROGRAM), *arguments, *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -29,7 +29,7 @@ def test_local_rows_are_converted_and_summed_up_in_one_json_object(web: Web, tmp
     rows[3]["caption"] = ""
     write_rows(tmp_path / "rows/train.parquet", rows)
     arguments = ["pixmo-cap", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path), "--json"]
-    assert main([*arguments, "--validation-fraction", "0.3", "--workers", "2"]) == 0
+    assert main([*arguments, "--allow-private", "--validation-fraction", "0.3", "--workers", "2"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     (summary,) = report["datasets"]
@@ -45,14 +45,14 @@ def test_several_sets_come_from_folders_of_their_names(web: Web, tmp_path: Path)
     qa = {"image_url": web.picture(), "question": "[USER] What?", "answer": "This."}
     write_rows(tmp_path / "rows/pixmo_capqa/train.parquet", [qa])
     arguments = ["pixmo-cap", "pixmo-capqa", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path / "data")]
-    assert main(arguments) == 0
+    assert main([*arguments, "--allow-private"]) == 0
     assert list_converted(tmp_path / "data") == ["pixmo_cap", "pixmo_cap_qa"]
 
 
 def test_one_set_that_fails_does_not_stop_the_others(web: Web, tmp_path: Path, capsys):
     write_rows(tmp_path / "rows/pixmo-cap/train.parquet", caption_rows(web, 2))
     arguments = ["pixmo-clocks", "pixmo-cap", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path), "--json"]
-    assert main(arguments) == 1
+    assert main([*arguments, "--allow-private"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is False
     assert "no folder for pixmo_clocks" in report["datasets"][0]["error"]
@@ -68,7 +68,7 @@ def test_only_the_split_and_the_rows_asked_for_are_converted(web: Web, tmp_path:
         (tmp_path / "rows").mkdir(exist_ok=True)
         pq.write_table(table, tmp_path / f"rows/{split}.parquet")
     arguments = ["pixmo-count", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path)]
-    assert main([*arguments, "--split", "test", "--max-rows", "2"]) == 0
+    assert main([*arguments, "--allow-private", "--split", "test", "--max-rows", "2"]) == 0
     assert {split: entry.num_examples for split, entry in load_manifest(tmp_path, "pixmo_count").items()} == {"test": 2}
 
 
@@ -81,7 +81,7 @@ def test_pictures_of_an_excluded_source_are_left_out(web: Web, tmp_path: Path):
     write_rows(tmp_path / "rows/train.parquet", [row(i) for i in range(3)])
     write_rows(tmp_path / "eval/data/test-00000-of-00001.parquet", [row(1)])
     arguments = ["pixmo-points", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path)]
-    assert main([*arguments, "--exclude", str(tmp_path / "eval")]) == 0
+    assert main([*arguments, "--allow-private", "--exclude", str(tmp_path / "eval")]) == 0
     split = load_manifest(tmp_path, "pixmo_points")["train_pointing"]
     assert (split.num_examples, split.rejected) == (2, {"excluded_image": 1})
     assert split.converter["excluded"]["split"] == "test"
@@ -90,16 +90,17 @@ def test_pictures_of_an_excluded_source_are_left_out(web: Web, tmp_path: Path):
 def test_an_image_cache_is_filled_and_then_used(web: Web, tmp_path: Path):
     write_rows(tmp_path / "rows/train.parquet", caption_rows(web, 3))
     arguments = ["pixmo-cap", "--source", str(tmp_path / "rows"), "--image-cache", str(tmp_path / "pictures")]
-    assert main([*arguments, "--data-dir", str(tmp_path / "a")]) == 0
+    assert main([*arguments, "--allow-private", "--data-dir", str(tmp_path / "a")]) == 0
     asked = len(web.requests)
-    assert main([*arguments, "--data-dir", str(tmp_path / "b")]) == 0
+    assert main([*arguments, "--allow-private", "--data-dir", str(tmp_path / "b")]) == 0
     assert (asked, len(web.requests)) == (3, 3)
 
 
 def test_nothing_converted_is_a_failure(web: Web, tmp_path: Path, capsys):
     rows = [{"image_url": web.url("/gone"), "caption": "A dog."}]
     write_rows(tmp_path / "rows/train.parquet", rows)
-    assert main(["pixmo-cap", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path), "--json"]) == 1
+    arguments = ["pixmo-cap", "--source", str(tmp_path / "rows"), "--data-dir", str(tmp_path), "--allow-private"]
+    assert main([*arguments, "--json"]) == 1
     (summary,) = json.loads(capsys.readouterr().out)["datasets"]
     assert summary["rejected"] == {"http_404": 1}
     assert summary["error"] == "no row could be converted"
@@ -137,7 +138,7 @@ def test_the_sample_of_every_set_converts_without_a_network(tmp_path: Path, caps
     arguments = ["all", "--sample", "--rows", "16", "--data-dir", str(tmp_path), "--json"]
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    assert len(report["datasets"]) == 16
+    assert len(report["datasets"]) == 17
     for summary in report["datasets"]:
         assert sum(summary["examples"].values()) > 0
         assert sum(summary["rejected"].values()) > 0, "the sample holds bad rows on purpose"
