@@ -24,7 +24,7 @@ def sets_of_stage(stage: str, *, include_eval: bool = False) -> list[SetSpec]:
         include_eval: also the sets that were made to evaluate one of them.
     """
     stages = STAGES.values() if stage == "all" else [STAGES[stage]]
-    names = dict.fromkeys(set_of_dataset(name) for one in stages for name in one.mixture)
+    names = dict.fromkeys(set_of_dataset(name) for one in stages for name in one.weights)
     for_training = [SETS[name] for name in names]
     for_evaluation = [spec for spec in SETS.values() if include_eval and spec.evaluates in names]
     return for_training + for_evaluation

@@ -112,6 +112,7 @@ def estimate_set(spec: SetSpec, peeks: Sequence[Peek], worker: ShardWorker, *, t
 def _estimate_split(spec: SetSpec, plan: SplitPlan, peek: Peek, worker: ShardWorker, tried: int) -> SplitEstimate:
     options = worker.conversion.options
     most = math.inf if options.max_rows is None else options.max_rows
+    rows_per_shard = options.rows_per_shard or spec.rows_per_shard
     scale = min(most, peek.num_rows) / max(1, min(most, len(peek.source.rows)))
     place = place_of(spec, plan.source, worker.videos)
     units = [unit for shard in plan.shards for unit in shard]
@@ -129,9 +130,7 @@ def _estimate_split(spec: SetSpec, plan: SplitPlan, peek: Peek, worker: ShardWor
         split=plan.split,
         rows=round(plan.num_rows * scale),
         examples=round(sum(len(one.records) for one in made) * per_unit),
-        shards=len(plan.shards)
-        if scale == 1
-        else math.ceil(plan.num_rows * scale / (options.rows_per_shard or spec.rows_per_shard)),
+        shards=len(plan.shards) if scale == 1 else math.ceil(plan.num_rows * scale / rows_per_shard),
         media_bytes=round(sum(media.values()) * per_unit),
         annotation_bytes=round(sum(len(encode_record(record)) for one in made for record in one.records) * per_unit),
         seconds=sum(seconds) * per_unit / options.workers,
