@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from converters.choose import STAGE_CHOICES, sets_of_stage
+from converters.convert import MakeRunner
 from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
 from converters.options import Options
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
@@ -28,6 +30,8 @@ examples:
     %(prog)s molmo2-videopoint --video-dir VIDEOS --video-frames --data-dir DATA
   several sets from a folder that has a folder for each:
     %(prog)s pixmo-cap pixmo-count --source path/to/datasets --data-dir DATA
+  everything that pretraining needs, after a look at what it comes to:
+    %(prog)s --stage pretraining --include-eval --data-dir DATA --dry-run
   generated sample data, no network:
     %(prog)s all --sample --data-dir DATA
 
@@ -46,7 +50,14 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = ", ".join(name.replace("_", "-") for name in SETS)
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"sets to convert: {names}; or all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"sets to convert: {names}; or all")
+    parser.add_argument("--stage", choices=STAGE_CHOICES, help="instead of names: the sets that a stage trains on")
+    parser.add_argument(
+        "--include-eval", action="store_true", help="with --stage: also what is there to evaluate them on"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say how many rows there are and, by trying a few, how much they come to"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--source", metavar="HUB_OR_PATH", help="hub dataset (owner/name) or local rows")
     where.add_argument("--sample", action="store_true", help="rows and pictures from our own generator")
@@ -71,6 +82,16 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         metavar="N",
         help="processes that write shards, each with its own workers; default: one a core, but one where pictures are "
         "fetched",
+    )
+    parser.add_argument(
+        "--runner", metavar="NAME", help="write the shards in an Apache Beam pipeline that this runner runs"
+    )
+    parser.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with --runner: an option of Beam or the runner, such as direct_num_workers=4; as often as needed",
     )
     parser.add_argument(
         "--validation-fraction",
@@ -123,11 +144,32 @@ def _share(text: str) -> float:
     return value
 
 
+def runner_from(args: argparse.Namespace) -> MakeRunner | None:
+    """Who writes the shards, if not processes of this machine. Raises ConfigError if Beam is not installed."""
+    if args.runner is None:
+        if args.beam_option:
+            raise ConfigError("--beam-option belongs to --runner")
+        return None
+    from converters.beam import on_beam  # an extra
+
+    flags = [f"--runner={args.runner}", *(f"--{option.lstrip('-')}" for option in args.beam_option)]
+    return lambda opened: on_beam(opened.conversion, flags)
+
+
 def requests_from(args: argparse.Namespace) -> list[SetRequest]:
     """The sets that the command line names, each once. Raises ConfigError for a name that is none."""
+    if bool(args.names) == bool(args.stage):
+        raise ConfigError("say what to convert: NAME... or --stage STAGE (one of them)")
+    if args.include_eval and not args.stage:
+        raise ConfigError("--include-eval belongs to --stage; a set that is named is converted with all its splits")
     names = [name for given in args.names for name in (SETS if given == "all" else [find_set(given).name])]
+    if args.stage:
+        names = [spec.name for spec in sets_of_stage(args.stage, include_eval=args.include_eval)]
     sample = SampleRows(args.rows, args.seed) if args.sample else None
-    request = SetRequest(name="", source=args.source, split=args.split, revision=args.revision, sample=sample)
+    with_eval = args.include_eval or not args.stage
+    request = SetRequest(
+        name="", source=args.source, split=args.split, include_eval=with_eval, revision=args.revision, sample=sample
+    )
     return [replace(request, name=name) for name in dict.fromkeys(names)]
 
 

@@ -42,7 +42,7 @@ def convert_set(
     data_dir: Path,
     options: Options,
     videos: VideoFolder | None = None,
-    make_runner: Callable[["Opened"], AbstractContextManager[Runner]] | None = None,
+    make_runner: "MakeRunner | None" = None,
 ) -> Summary:
     """Converts the splits of a set into the store.
 
@@ -97,6 +97,9 @@ class Opened:
     sources: list[SourceSplit]
     plans: list[SplitPlan]
     forced: ForcedRun | None
+
+
+MakeRunner = Callable[[Opened], AbstractContextManager[Runner]]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The seven PixMo sets: what their rows are, and what one row or one picture's rows become.
+"""The PixMo sets: what their rows are, and what one row or one picture's rows become.
 
 Facts of the hub, units and grouping: Molmo2 datasets §0.4, §1A. Everything here is a pure function of rows.
 """
@@ -10,9 +10,10 @@ from typing import Any
 from converters import schema
 from converters.points import MAX_POINTS, percent_points, pixel_points, require_count, require_few
 from converters.rows import Row
-from converters.schema import BOOLEAN, IMAGE, INTEGER, POINTS, QUESTIONS, TEXT, TEXTS
+from converters.schema import BOOLEAN, IMAGE, INTEGER, LISTS, POINTS, QUESTIONS, TEXT, TEXTS
 from converters.spec import Drawn, FromUrl, MediaSource, Place, SetSpec, column, embedded_picture
 from grain_molmo.errors import RowError
+from grain_molmo.masks import encode_mask
 from grain_molmo.store import MediaRef
 
 
@@ -96,6 +97,15 @@ def _fit_count(piece: dict[str, Any], medium: MediaRef) -> dict[str, Any]:
     if piece["points"] is None:
         return piece
     return {**piece, "points": pixel_points(piece["points"], (medium.width, medium.height))}
+
+
+def _parse_points_eval(row: Row, place: Place) -> dict[str, Any]:
+    label, points = schema.text(row, "label"), schema.points(row, "points")
+    inside = percent_points(points, label)
+    masks = [encode_mask(mask) for mask in schema.masks(row, "masks")]
+    if len(masks) != len(points):
+        raise RowError("count_mismatch", f"{label!r} has {len(points)} points and {len(masks)} masks")
+    return {"label": label, "points": inside, "masks": masks}
 
 
 def _parse_docs(row: Row, place: Place) -> dict[str, Any]:
@@ -189,6 +199,15 @@ PIXMO_SETS = (
         parse=_parse_count,
         fit=_fit_count,
         media=_fetched,
+    ),
+    SetSpec(
+        name="pixmo_points_eval",
+        hub="allenai/pixmo-points-eval",
+        evaluates="pixmo_points",
+        splits=("test",),
+        required={"image_url": TEXT, "image_sha256": TEXT, "label": TEXT, "points": POINTS, "masks": LISTS},
+        parse=_parse_points_eval,
+        media=_fetched_and_checked,
     ),
     SetSpec(
         name="pixmo_docs",

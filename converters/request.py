@@ -17,6 +17,10 @@ from grain_molmo.errors import ConfigError
 SAMPLE_VALIDATION_FRACTION = 0.1
 
 
+# A split of any other name is for evaluation alone.
+TRAINING_SPLITS = ("train", "validation")
+
+
 @dataclass(frozen=True)
 class SampleRows:
     """Rows of our own generator.
@@ -38,6 +42,7 @@ class SetRequest:
         name: of the set, in any spelling.
         source: path or dataset of the hub; None for the set's own place on the hub.
         split: only this split of the source.
+        include_eval: also the splits that are for evaluation alone.
         revision: branch, tag or commit of the hub's repository.
         sample: generated rows; `sample_written` says in `source` where they are.
     """
@@ -45,6 +50,7 @@ class SetRequest:
     name: str
     source: str | None = None
     split: str | None = None
+    include_eval: bool = True
     revision: str | None = None
     sample: SampleRows | None = None
 
@@ -57,7 +63,8 @@ def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
     spec = find_set(request.name)
     source = request.source or spec.hub
     is_local = is_local_source(source) and request.sample is None
-    sources = open_splits(spec, source, source_splits(spec, request.split, is_local=is_local), request.revision)
+    splits = source_splits(spec, request, is_local=is_local)
+    sources = open_splits(spec, source, splits, request.revision)
     if request.sample is None:
         return spec, sources
     return spec, [replace(one, origin=_sample_origin(request.sample, one)) for one in sources]
@@ -100,17 +107,18 @@ def open_splits(spec: SetSpec, source: str, splits: Sequence[str], revision: str
     return list(reversed(by_split.values()))
 
 
-def source_splits(spec: SetSpec, wanted: str | None, *, is_local: bool) -> tuple[str, ...]:
+def source_splits(spec: SetSpec, request: SetRequest, *, is_local: bool) -> tuple[str, ...]:
     """The hub's splits; of local rows also the store's names for them, and a validation split that somebody carved.
 
-    Of these only the wanted one, by either name; a split of another name if that is wanted.
+    Of these those that are wanted, by either name; a split of another name if that is wanted.
     """
     splits = spec.splits
     if is_local:
         splits = tuple(dict.fromkeys((*splits, *map(spec.store_split, splits), "validation")))
-    if wanted is None:
-        return splits
-    return tuple(split for split in splits if wanted in (split, spec.store_split(split))) or (wanted,)
+    if request.split is not None:
+        wanted = request.split
+        return tuple(split for split in splits if wanted in (split, spec.store_split(split))) or (wanted,)
+    return tuple(split for split in splits if request.include_eval or spec.store_split(split) in TRAINING_SPLITS)
 
 
 def folder_of_set(parent: Path, spec: SetSpec) -> str:

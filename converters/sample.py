@@ -86,6 +86,8 @@ def split_sizes(name: str, rows: int) -> dict[str, int]:
     match name:
         case "pixmo-count":
             return {"train": rows, "validation": quarter, "test": quarter}
+        case "pixmo-points-eval":
+            return {"test": quarter}
         case "pixmo-clocks" | "molmo2-multiimageqa":
             return {"train": rows, "validation": quarter}
         case "molmo2-cap":

@@ -14,6 +14,7 @@ from grain_molmo.rng import stable_hash
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "pixmo-cap": ("empty_caption", "dead_url"),
     "pixmo-points": ("point_out_of_range", "wrong_sha256", "dead_url"),
+    "pixmo-points-eval": ("point_out_of_range", "wrong_sha256", "dead_url"),
     "pixmo-count": ("point_out_of_range", "dead_url"),
     "pixmo-docs": ("not_an_image",),
     "pixmo-cap-qa": ("dead_url",),
@@ -75,7 +76,7 @@ def spoil(table: list[Row], name: str, split: str, pools: Pools, number: int) ->
 
 
 def _has_points(row: Row) -> bool:
-    return bool(row.get("frame_trajectories") or row.get("count") or sum(row.get("counts", ())))
+    return bool(row.get("frame_trajectories") or row.get("count") or row.get("masks") or sum(row.get("counts", ())))
 
 
 def _asked_for(row: Row, reason: str) -> str:

@@ -22,6 +22,8 @@ Row = dict[str, Any]
 URL_ROOT = "https://sample.grain-molmo.invalid"
 WATCHES = ("fieldmaster", "harborclassic", "nightdiver", "paperdial", "roundabout", "skyline", "tidekeeper", "walnut")
 NUM_WATCHFACES = 24
+_FIRST_EVAL_SCENE = 500_000  # no training row gets there
+_MASK_STEP = 8  # pixels of the picture to one of a mask
 
 _TEXTS = pa.list_(pa.string())
 _FLOATS = pa.list_(pa.float32())
@@ -47,6 +49,15 @@ SCHEMAS: dict[str, pa.Schema] = {
             "count": pa.int64(),
             "label": pa.string(),
             "collection_method": pa.string(),
+        }
+    ),
+    "pixmo-points-eval": pa.schema(
+        {
+            "image_url": pa.string(),
+            "image_sha256": pa.string(),
+            "label": pa.string(),
+            "points": pa.list_(pa.struct({"x": pa.float64(), "y": pa.float64()})),
+            "masks": pa.list_(pa.list_(pa.list_(pa.bool_()))),
         }
     ),
     "pixmo-count": pa.schema(
@@ -205,6 +216,27 @@ def _all_points_rows(pool: PicturePool, split: str) -> Iterator[Row]:
             }
 
 
+def points_eval_rows(pool: PicturePool, split: str, number: int) -> list[Row]:
+    """Return rows of pixmo-points-eval, one a picture: points, and around each a small mask."""
+    rows = []
+    for row in range(number):
+        picture = pool.picture("scenes", _FIRST_EVAL_SCENE + row)
+        scene = picture.scene
+        label, shapes = next(iter(scene.groups().items()))
+        y_H1, x_1W = np.ogrid[: scene.height : _MASK_STEP, : scene.width : _MASK_STEP]
+        masks = [abs(x_1W - shape.x) + abs(y_H1 - shape.y) <= 2 * _MASK_STEP for shape in shapes]
+        rows.append(
+            {
+                "image_url": picture.url,
+                "image_sha256": picture.sha256,
+                "label": label,
+                "points": [_percent(shape, scene) for shape in shapes],
+                "masks": [mask.tolist() for mask in masks],
+            }
+        )
+    return rows
+
+
 def _pointable(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, list[Shape]]]:
     """Labels and what they refer to: every color and kind, a kind of several colors, and at times something absent."""
     yield from scene.groups().items()
@@ -294,6 +326,7 @@ def _clock_row(rng: np.random.Generator, seed: int) -> Row:
 ROW_MAKERS: dict[str, Callable[[PicturePool, str, int], list[Row]]] = {
     "pixmo-cap": cap_rows,
     "pixmo-points": points_rows,
+    "pixmo-points-eval": points_eval_rows,
     "pixmo-count": count_rows,
     "pixmo-docs": docs_rows,
     "pixmo-cap-qa": cap_qa_rows,

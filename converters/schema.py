@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from converters.rows import Row, Rows
@@ -163,6 +164,18 @@ def point_lists(row: Row, column: str) -> list[list[list[float]]]:
     if not isinstance(value, list):
         raise _wrong_type(column, value, "a list of lists of {x, y}")
     return [_points(column, item if item is not None else []) for item in value]
+
+
+def masks(row: Row, column: str) -> list[np.ndarray]:
+    """[H, W] bool masks, all of one size. Raises RowError: `missing_COLUMN`, `wrong_type`."""
+    value = _present(row, column)
+    try:
+        stacked_NHW = np.array(value, dtype=bool)
+    except (TypeError, ValueError):  # of several sizes
+        stacked_NHW = np.array(True)
+    if stacked_NHW.shape != (0,) and (stacked_NHW.ndim != 3 or not stacked_NHW.size):
+        raise _wrong_type(column, value, "a list of [height][width] masks of one size")
+    return list(stacked_NHW)
 
 
 def numbers(row: Row, column: str) -> list[float]:

@@ -70,7 +70,7 @@ def _open_hub(
     # Imported here: loading takes seconds that local sources need not spend.
     from datasets import load_dataset
 
-    commit = _resolve_revision(path, revision)
+    commit = resolve_revision(path, revision)
     found = []
     for config in configs:
         for split in splits:
@@ -86,7 +86,7 @@ def _open_hub(
     return found
 
 
-def _resolve_revision(path: str, revision: str | None) -> str | None:
+def resolve_revision(path: str, revision: str | None) -> str | None:
     """The commit that a branch or tag stands for now; the given revision if the hub is out of reach (offline mode)."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

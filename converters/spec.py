@@ -127,6 +127,7 @@ class SetSpec:
         validation_fraction: share of the pictures to hold out where the hub gives only a train split, about 2,048.
         rows_per_shard: source rows of one shard; a row never makes more than one record.
         excluded_by: dataset of the hub whose pictures must not occur.
+        evaluates: the set that this one was made to evaluate, if it was made for nothing else.
         parse: one row to its piece of an annotation. Raises RowError.
         fit: what of the piece depends on the first medium's size or duration. Raises RowError.
         combine: the pieces of an example to the annotations of its records.
@@ -154,6 +155,7 @@ class SetSpec:
     validation_fraction: float | None = None
     rows_per_shard: int = 4096
     excluded_by: str | None = None
+    evaluates: str | None = None
     parse: Callable[[Row, Place], Annotation]
     fit: Callable[[Annotation, MediaRef], Annotation] = _anywhere
     combine: Callable[[list[Annotation]], list[Annotation]] = _whole

@@ -18,6 +18,7 @@ from grain_molmo.datasets.pixmo import (
     PixMoCount,
     PixMoDocs,
     PixMoPoints,
+    PixMoPointsEval,
 )
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
 from grain_molmo.loader import Loader, make_loader
@@ -47,6 +48,7 @@ __all__ = [
     "PixMoCount",
     "PixMoDocs",
     "PixMoPoints",
+    "PixMoPointsEval",
     "Stage",
     "StoreDataset",
     "Tokenizer",

@@ -1,5 +1,7 @@
 """The exceptions of this library, one family: every message says what happened, where, and what to do."""
 
+from typing import Any
+
 
 class GrainMolmoError(Exception):
     """Base of everything that this library raises on purpose."""
@@ -33,7 +35,7 @@ class MediaError(GrainMolmoError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.detail)
 
 
@@ -45,7 +47,7 @@ class ExampleError(GrainMolmoError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.detail)
 
 
@@ -57,7 +59,7 @@ class RowError(GrainMolmoError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.detail)
 
 
@@ -74,5 +76,5 @@ class FetchError(RowError):
         self.attempts = attempts
         self.time = time
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.detail, self.attempts, self.time)

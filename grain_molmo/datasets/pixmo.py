@@ -1,4 +1,4 @@
-"""The seven PixMo sets as datasets (Molmo2 datasets §1A.3).
+"""The PixMo sets as datasets (Molmo2 datasets §1A.3).
 
 Every example has `image` (a LazyImage), the fields that PixMo's users know (`caption`, `query`, `points`, `count`,
 `questions`, ...), `message_list` (what the model learns: one branch of a message tree per annotation) and `metadata`.
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, converted_splits, require
+from grain_molmo.masks import decode_mask
 from grain_molmo.store import Record
 from grain_molmo.text.counting import with_no_pointing_prefix
 
@@ -174,6 +175,34 @@ class PixMoCount(_PointOrCount):
         return self._example(record, [message], fields)
 
 
+class PixMoPointsEval(_PixMo):
+    """What to point at to be compared with people: points with a mask around each.
+
+    Args:
+        split: "test".
+        data_dir: the store's folder.
+    """
+
+    NAME = "pixmo_points_eval"
+
+    def __init__(self, split: str = "test", data_dir: PathLike | None = None):
+        super().__init__(split, data_dir)
+
+    def get(self, item: int, rng: np.random.RandomState) -> Example:
+        """Example `item`: field `query`; in `metadata` `masks`, an [H, W] bool array a point, and `points`, [N, 2].
+
+        The points of the metadata are in pixels of the masks, those of the message in percent (Molmo2 datasets §1A.3).
+        """
+        record = self.records[item]
+        label, points_N2 = record.annotation["label"], _points_N2(record.annotation["points"])
+        masks = [decode_mask(mask) for mask in record.annotation["masks"]]
+        message = {"style": "pointing", "label": label, "points": points_N2, "point_scale": 100, "clip_points": True}
+        example = self._example(record, [message], {"query": f"Point to: {label}"})
+        to_pixels = np.array(masks[0].shape[::-1]) / 100 if masks else 1.0
+        example["metadata"] |= {"masks": masks, "points": points_N2 * to_pixels}
+        return example
+
+
 class PixMoDocs(_PixMo):
     """Questions about rendered charts, tables, diagrams and other documents.
 
@@ -310,6 +339,9 @@ PIXMO_DATASETS: dict[str, Callable[..., Dataset]] = {
     "pixmo_points": PixMoPoints,
     "pixmo_points_train": functools.partial(PixMoPoints, kind="basic"),
     "pixmo_points_high_freq_train": functools.partial(PixMoPoints, kind="high_frequency"),
+    "pixmo_points_eval": PixMoPointsEval,
+    "pointing_eval_v2": PixMoPointsEval,
+    "pixmo_point_eval2": PixMoPointsEval,
     "pixmo_count": PixMoCount,
     "pixmo_count_train": PixMoCount,
     "pixmo_count_counting": functools.partial(PixMoCount, counting=True),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_TEXT, _ITEMS = 300, 12
+_TEXT, _ITEMS, _ENTRIES = 300, 12, 200
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
@@ -85,8 +85,10 @@ def _one_line(value: Any) -> str:
         return f"{size}, {lasting}{human_bytes(value.num_bytes)}, sha256 {value.sha256[:12]}…"
     if isinstance(value, str):
         return printable(value)
+    if isinstance(value, np.ndarray) and value.size > _ENTRIES:
+        return f"{list(value.shape)} {value.dtype}"
     if isinstance(value, np.ndarray):
-        value = value.round(2).tolist()
+        value = (value.round(2) if value.dtype.kind == "f" else value).tolist()
     if isinstance(value, Mapping):
         return "  ".join(f"{printable(str(key))}: {_one_line(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):

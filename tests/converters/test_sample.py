@@ -32,6 +32,13 @@ HUB_COLUMNS = {
         "label": "string",
         "collection_method": "string",
     },
+    "pixmo-points-eval": {
+        "image_url": "string",
+        "image_sha256": "string",
+        "label": "string",
+        "points": "list<struct<x: double, y: double>>",
+        "masks": "list<list<list<bool>>>",
+    },
     "pixmo-count": {
         "image_url": "string",
         "image_sha256": "string",

@@ -138,7 +138,7 @@ def test_the_sample_of_every_set_converts_without_a_network(tmp_path: Path, caps
     arguments = ["all", "--sample", "--rows", "16", "--data-dir", str(tmp_path), "--json"]
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    assert len(report["datasets"]) == 16
+    assert len(report["datasets"]) == 17
     for summary in report["datasets"]:
         assert sum(summary["examples"].values()) > 0
         assert sum(summary["rejected"].values()) > 0, "the sample holds bad rows on purpose"

@@ -1,4 +1,4 @@
-"""The seven sets read back: what `get` yields for hand-made rows (Molmo2 datasets §1A.3)."""
+"""The PixMo sets read back: what `get` yields for hand-made rows (Molmo2 datasets §1A.3)."""
 
 import pickle
 from pathlib import Path
@@ -16,8 +16,10 @@ from grain_molmo.datasets.pixmo import (
     PixMoCount,
     PixMoDocs,
     PixMoPoints,
+    PixMoPointsEval,
 )
 from grain_molmo.errors import ConfigError, StoreError
+from grain_molmo.masks import encode_mask
 from grain_molmo.rng import example_rng
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.text.counting import NO_POINTING_PREFIXES
@@ -49,6 +51,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {**url, "caption": "A cat.", "transcripts": []},
         ],
     )
+    mask = encode_mask(np.arange(12).reshape(3, 4) > 6)
+    target = {**url, "label": "Dogs", "points": [[50.0, 100.0]], "masks": [mask]}
+    write_split(data_dir, "pixmo_points_eval", "test", [target])
     labels = [{"label": "Dogs", "points": [[10.0, 20.0], [99.9, 100.0]]}, {"label": "unicorn", "points": []}]
     for split in ("train_pointing", "validation_pointing", "train_counting"):
         write_split(data_dir, "pixmo_points", split, [{**url, "labels": labels}])
@@ -223,6 +228,13 @@ def test_a_clock_is_asked_for_its_time():
     ]
 
 
+def test_points_for_evaluation_come_with_masks_and_in_their_pixels(store: Path):
+    metadata = PixMoPointsEval(data_dir=store)[0]["metadata"]
+    (mask_HW,) = metadata["masks"]
+    assert np.array_equal(mask_HW, np.arange(12).reshape(3, 4) > 6)
+    assert metadata["points"].tolist() == [[2.0, 3.0]]
+
+
 def test_every_registered_name_opens_and_survives_pickling(store: Path):
     for name, factory in PIXMO_DATASETS.items():
         dataset_type = name.removeprefix("pixmo_docs_")
@@ -230,7 +242,7 @@ def test_every_registered_name_opens_and_survives_pickling(store: Path):
             with pytest.raises(ConfigError, match=dataset_type):
                 factory(split="train", data_dir=store)
             continue
-        dataset = factory(split="train", data_dir=store)
+        dataset = factory(split="test" if "eval" in name else "train", data_dir=store)
         example = pickle.loads(pickle.dumps(dataset))[0]
         assert example["message_list"], name
         assert example["metadata"]["id"], name
