@@ -51,7 +51,7 @@ class Scan:
         return cls(
             np.array([key for key, _ in ids], "S16"),
             np.array([record for _, record in ids], np.uint32),
-            np.array(refs, REF),
+            np.array(list(refs), REF),
             tuple(problems),
             is_whole,
         )

@@ -83,14 +83,14 @@ def verify_store(
     quick: bool = False,
     check_media: CheckMedia | None = None,
     threads: int = 4,
-    progress: Callable[[int], None] = lambda num_bytes: None,
+    progress: Callable[[int], object] = lambda num_bytes: None,
 ) -> Report:
     """Checks a store, or some of its sets with the media groups that they refer to.
 
     Args:
         data_dir: the store's folder.
         names: of the sets; default: all, and all media, also those that no set refers to any more.
-        quick: of shards look at the size alone.
+        quick: of shards, and then of those of all media groups, look at the size alone.
         check_media: look into the media, too.
         threads: shards that are read at a time.
         progress: told the bytes of each shard that is done; see `num_bytes_of_shards`.
@@ -109,7 +109,7 @@ def verify_store(
             scans = {name: verifier.check_set(name) for name in chosen}
             if names is None:
                 verifier.warn_of_strays(groups)
-            else:
+            elif not quick:
                 groups = [group for group in groups if _is_used(group, scans.values())]
             media = np.concatenate([np.zeros(0, REF), *(verifier.check_group(group) for group in groups)])
             media = media[np.argsort(media["key"], kind="stable")]
@@ -175,7 +175,7 @@ class _Verifier:
         pool: ThreadPoolExecutor,
         quick: bool,
         check_media: CheckMedia | None,
-        progress: Callable[[int], None],
+        progress: Callable[[int], object],
     ):
         self.data_dir, self._media_folder = data_dir, data_dir / MEDIA_FOLDER
         self._pool, self._quick, self._check_media, self._progress = pool, quick, check_media, progress
@@ -255,7 +255,8 @@ class _Verifier:
             self._blame(path, "its index does not read", advice)
             return Scan.nothing()
         finally:
-            self._progress(info.num_bytes)
+            with self._lock:
+                self._progress(info.num_bytes)
         self._blame_records(path, found.problems, advice)
         return found
 
