@@ -48,11 +48,12 @@ def strays_of_media(folder: Path, groups: Iterable[MediaGroup], runs: Collection
 
 
 def folders_without_manifest(data_dir: Path) -> Iterator[Stray]:
-    """Folders that hold shards, but no manifest that lists them."""
+    """Folders that hold shards, but no manifest that lists them; not those that a first commit is about to give one."""
     for folder in sorted(path for path in data_dir.iterdir() if path.is_dir()):
         if folder.name == MEDIA_FOLDER or (folder / MANIFEST_FILE).exists():
             continue
-        if any(folder.glob("*.array_record-*")):
+        is_to_come = any(run.commit_file.exists() for run in runs_of(data_dir, folder.name))
+        if any(folder.glob("*.array_record-*")) and not is_to_come:
             yield Stray(folder, f"has shards, but no {MANIFEST_FILE}", "restore that, or convert again")
 
 

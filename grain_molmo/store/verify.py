@@ -108,7 +108,7 @@ def verify_store(
             groups = verifier.open_groups()
             scans = {name: verifier.check_set(name) for name in chosen}
             if names is None:
-                verifier.warn_of_strays(groups)
+                verifier.check_outside(groups)
             elif not quick:
                 groups = [group for group in groups if _is_used(group, scans.values())]
             media = np.concatenate([np.zeros(0, REF), *(verifier.check_group(group) for group in groups)])
@@ -353,9 +353,10 @@ class _Verifier:
             ]
             self._blame_records(path, wrong, self._again(name))
 
-    def warn_of_strays(self, groups: Sequence[MediaGroup]) -> None:
-        """Files that no manifest lists, outside the annotation folders."""
-        self._warn_of(folders_without_manifest(self.data_dir))
+    def check_outside(self, groups: Sequence[MediaGroup]) -> None:
+        """Folders without a manifest, and what no manifest lists among the media."""
+        for stray in folders_without_manifest(self.data_dir):
+            self._blame(stray.path, stray.problem, stray.advice)
         runs = [run for folder in self.data_dir.iterdir() for run in runs_of(self.data_dir, folder.name)]
         self._warn_of(strays_of_media(self._media_folder, groups, runs))
 
