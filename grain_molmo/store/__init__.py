@@ -4,7 +4,7 @@ from grain_molmo.store.annotations import AnnotationSource
 from grain_molmo.store.commit import recover
 from grain_molmo.store.files import canonical_name, resolve_data_dir
 from grain_molmo.store.lock import dataset_lock
-from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest, save_rejects
+from grain_molmo.store.manifest import SplitManifest, list_converted, load_manifest, load_rejects, save_rejects
 from grain_molmo.store.media import MediaStore
 from grain_molmo.store.records import MediaRef, Record, Reject, VideoFacts, content_key
 from grain_molmo.store.shards import RecordReader, ShardInfo
@@ -26,6 +26,7 @@ __all__ = [
     "dataset_lock",
     "list_converted",
     "load_manifest",
+    "load_rejects",
     "recover",
     "resolve_data_dir",
     "save_rejects",

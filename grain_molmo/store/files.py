@@ -80,14 +80,12 @@ def cannot_write(path: Path, error: Exception) -> StoreError:
 
     ArrayRecord's errors carry no number, only the system's words, so those are looked for, too.
     """
-    number, words = getattr(error, "errno", None), str(error)
-
-    def is_one_of(numbers: tuple[int, ...]) -> bool:
-        return number in numbers or any(os.strerror(one) in words for one in numbers)
-
-    if is_one_of(_NO_SPACE):
+    words = str(error)
+    known = (*_NO_SPACE, *_NO_RIGHT)
+    number = getattr(error, "errno", None) or next((one for one in known if os.strerror(one) in words), None)
+    if number in _NO_SPACE:
         advice = "make room, then give the same command again: finished shards are kept"
-    elif is_one_of(_NO_RIGHT):
+    elif number in _NO_RIGHT:
         advice = "make the folder writable, or choose another --data-dir"
     else:
         advice = "mend that, then give the same command again: finished shards are kept"

@@ -1,8 +1,9 @@
 """The manifest of an annotation folder: its splits, and the checksums of all files in it."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def rejects_text(rejects: Sequence[Reject]) -> str:
 def save_rejects(data_dir: str | os.PathLike[str], name: str, split: str, rejects: Sequence[Reject]) -> None:
     """Writes the table of a split of which nothing could be converted; that of others `SplitWriter.finish` writes."""
     write_text(Path(data_dir) / canonical_name(name) / rejects_file(split), rejects_text(rejects))
+
+
+def load_rejects(data_dir: str | os.PathLike[str], name: str, split: str) -> Iterator[Reject]:
+    """A split's rejected rows, one after the other. Raises StoreError if their table does not read."""
+    path = Path(data_dir) / canonical_name(name) / rejects_file(split)
+    try:
+        with open(path, encoding="utf-8", newline="\n") as lines:  # U+2028 and the like end no line
+            for line in lines:
+                yield Reject(**json.loads(line))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} does not read ({error}); restore it or convert again with --force") from error
 
 
 def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:

@@ -160,3 +160,11 @@ def decode_media(payload: bytes) -> tuple[str, bytes]:
     """(sha256, original bytes) of a media record. Raises ValueError or KeyError if it is none."""
     fields = decode_example(payload)
     return fields["sha256"][0].decode(), fields["encoded"][0]
+
+
+def decode_media_record(payload: bytes) -> tuple[MediaRef, bytes]:
+    """(what the record says of the media, their bytes). Raises ValueError, KeyError or IndexError if it is none."""
+    fields = decode_example(payload)
+    data = fields["encoded"][0]
+    kind, (width,), (height,) = fields["kind"][0].decode(), fields["width"], fields["height"]
+    return MediaRef(fields["sha256"][0].decode(), kind, width, height, len(data)), data

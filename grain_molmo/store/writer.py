@@ -171,8 +171,9 @@ class SplitWriter:
             if not new_media:
                 media_path.unlink()
             info = write_shard(self._run.folder / f"{piece}.annotations", payloads, ANNOTATION_OPTIONS)
-        except BaseException:
+        except BaseException as error:
             media_path.unlink(missing_ok=True)
+            self._require_open(shard, error)
             raise
         return self._record(
             shard,
@@ -237,6 +238,10 @@ class SplitWriter:
                 f"{self._run.name} {self._run.split}: shard {shard} was finished; `discard` to write anew"
             )
 
+    def _require_open(self, shard: int, error: BaseException | None = None) -> None:
+        if not self._run.is_open:
+            raise StoreError(f"{self}: the conversion was discarded while shard {shard} was written") from error
+
     def _progress(self, shard: int) -> dict[str, Any]:
         progress = self._run.progress(shard)
         if progress is None:
@@ -254,9 +259,8 @@ class SplitWriter:
     def _record(self, shard: int, progress: dict[str, Any]) -> ShardInfo:
         """Makes the shard a finished one, if no other process did that meanwhile; the shard that counts."""
         path = self._run.progress_file(shard)
+        self._require_open(shard)
         with writing(path):
-            if not self._run.is_open:
-                raise StoreError(f"{self}: the conversion was discarded while shard {shard} was written")
             if path.exists() and not self.has_shard(shard):
                 path.unlink()  # its files are lost
         with replacing(path, keep=True) as temporary, writing(path):

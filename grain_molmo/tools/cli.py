@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": ("grain_molmo.tools.demo", "sample data, converted, packed, and a picture of what the model sees"),
     "convert": ("converters.to_arrayrecord", "hub, local or sample rows into the store"),
     "inspect": ("grain_molmo.tools.inspect", "what is in a store, or what would be on the hub"),
+    "verify": ("grain_molmo.tools.verify", "whether a store is sound: checksums, records, references, media"),
     "bench": ("grain_molmo.tools.bench", "how fast this machine reads, decodes, packs and loads"),
 }
 
@@ -26,6 +27,7 @@ examples:
   grain-molmo demo --out demo
   grain-molmo convert pixmo-cap --data-dir DATA
   grain-molmo inspect pixmo-cap --data-dir DATA --num-samples 3
+  grain-molmo verify --data-dir DATA
   grain-molmo bench loader
 
 `grain-molmo COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 wrong usage.

@@ -1,12 +1,13 @@
 """Shows what was converted: sets, splits, columns, sizes, what was rejected and why, and examples in readable form.
 
-Without a name, a table of the whole data folder; with one, that set in detail. Of a set that was not converted it says
-what it is on the hub and how to get it. Only annotations are read, never a picture or video.
+Without a name, a table of the whole data folder, or of the sets that can be converted if no folder is named; with one,
+that set in detail. Of a set that was not converted it says what it is on the hub and how to get it. Only annotations
+are read, never a picture or video.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from grain_molmo.tools.store_report import (
     SplitReport,
     StoreReport,
     coverage,
+    network_rejects,
     part_of,
     report_records,
     report_set,
@@ -48,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None:
         if args.split is not None:
             raise ConfigError("--split needs the name of a set; without a name all splits are listed")
-        return _show_store(resolve_data_dir(args.data_dir), args.json)
+        try:
+            data_dir = resolve_data_dir(args.data_dir)
+        except ConfigError as error:
+            return _show_convertible(error, args.json)
+        return _show_store(data_dir, args.json)
     return _show_set(args)
 
 
@@ -66,10 +72,24 @@ def _show_store(data_dir: Path, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def _convertible() -> list[str]:
+def _convertible() -> dict[str, str]:
+    """Hub address of each set that can be converted."""
     from converters.sets import SETS  # the command line alone reaches from the library to the converters
 
-    return list(SETS)
+    return {name: spec.hub for name, spec in SETS.items()}
+
+
+def _show_convertible(problem: ConfigError, as_json: bool) -> int:
+    """Without a folder to look into: what one could convert."""
+    hubs = _convertible()
+    if as_json:
+        print(json.dumps({"data_dir": None, "sets": [], "not_converted": list(hubs)}))
+        return EXIT_DONE
+    rows = [[name.replace("_", "-"), f"https://huggingface.co/datasets/{hub}"] for name, hub in hubs.items()]
+    lines = ["sets that can be converted", "", table(["set", "on the hub"], rows, left=2), ""]
+    lines += ["convert one:  grain-molmo convert NAME --data-dir DATA", "what it is:   grain-molmo inspect NAME"]
+    print("\n".join([*lines, f"what is there: {problem}"]))
+    return EXIT_DONE
 
 
 def _store_text(data_dir: Path, report: StoreReport, missing: Sequence[str]) -> str:
@@ -124,6 +144,7 @@ def _show_set(args: argparse.Namespace) -> int:
     splits = _choose(report_set(data_dir, name).splits, name, args.split)
     records = report_records(data_dir, name, [split.name for split in splits])
     rows = coverage(splits)
+    asked = network_rejects(data_dir, name, splits)
     samples = sample_examples(data_dir, name, dataset, [split.name for split in splits], args.num_samples)
     if args.json:
         report = {
@@ -132,15 +153,30 @@ def _show_set(args: argparse.Namespace) -> int:
             "converted": True,
             "splits": [asdict(split) for split in splits],
             "coverage": [{**asdict(one), "rows_in_records": one.rows_in_records} for one in rows],
+            "network_rejects": asked,
+            "network_rejects_that_may_pass": _may_pass(asked),
             "records": asdict(records),
             "examples": [{"index": index, "example": jsonable(example)} for index, example in samples],
         }
         print(json.dumps(report))
     else:
         print(f"{name}, converted into {data_dir / name}\n\n{_set_text(data_dir / name, splits, rows, records)}")
+        if may_pass := _may_pass(asked):
+            words = "1 rejected row fell" if may_pass == 1 else f"{may_pass:,} rejected rows fell"
+            print(f"\n{words} to a failure of the network that may have passed; with the arguments of the conversion,")
+            print(f"  grain-molmo convert {name.replace('_', '-')} --data-dir {data_dir} --retry-rejects tries again")
         for index, example in samples:
             print(f"\nexample {index} of {dataset}\n{readable(example)}")
     return EXIT_DONE
+
+
+def _may_pass(asked: Mapping[str, int]) -> int:
+    """How many of the rows that the network lost a later run may win back."""
+    if not asked:
+        return 0
+    from converters.fetch_reasons import may_pass
+
+    return sum(count for reason, count in asked.items() if may_pass(reason))
 
 
 def _set_of(dataset: str, converted: Sequence[str]) -> str:

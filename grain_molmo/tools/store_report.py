@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import StoreError
-from grain_molmo.store import AnnotationSource, MediaStore, Record, SplitManifest, list_converted, load_manifest
+from grain_molmo.store import (
+    AnnotationSource,
+    MediaStore,
+    Record,
+    SplitManifest,
+    list_converted,
+    load_manifest,
+    load_rejects,
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,16 @@ def coverage(splits: Sequence[SplitReport]) -> list[Coverage]:
         names = tuple(split.name for split in group)
         covered.append(Coverage(source, names, rows if max_rows is None else min(rows, max_rows), rejected))
     return covered
+
+
+def network_rejects(data_dir: Path, name: str, splits: Sequence[SplitReport]) -> dict[str, int]:
+    """Rejected rows whose picture was asked for over the network, by reason, the most frequent first.
+
+    Raises StoreError if a table of rejected rows does not read.
+    """
+    tables = (load_rejects(data_dir, name, split.name) for split in splits if split.rejected)
+    rejects = itertools.chain.from_iterable(tables)
+    return dict(Counter(reject.reason for reject in rejects if reject.attempts).most_common())
 
 
 @dataclass(frozen=True)

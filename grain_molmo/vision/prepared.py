@@ -106,6 +106,11 @@ class PreparedFrames:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def check(self) -> None:
+        """Decodes each of the frames. Raises MediaError with reason "unreadable" if one does not decode."""
+        for frame in self._frames:
+            _decode(frame)
+
     def covers(self, times_s: Sequence[float] | np.ndarray, clip_start_s: float = 0.0) -> bool:
         """Whether the very frame that the video shows at each of the times is here.
 

@@ -1,8 +1,10 @@
 """Writing a split: pictures once, shards kept over a stop, a commit that can be cut off anywhere and run again."""
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -25,10 +27,21 @@ from store_makers import (
 )
 
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store import MediaStore, Record, Reject, SplitWriter, content_key, load_manifest, recover
+from grain_molmo.store import (
+    MediaStore,
+    Record,
+    Reject,
+    SplitWriter,
+    content_key,
+    dataset_lock,
+    load_manifest,
+    load_rejects,
+    recover,
+)
 from grain_molmo.store import commit as commit_module
 from grain_molmo.store import writer as module
 from grain_molmo.store.example_proto import decode_example
+from grain_molmo.store.files import cannot_write
 
 MEDIA_SHARD = "media/birds-train.array_record-00000-of-00002"
 ODD = Reject(7, "\ud800", "dead_link", "\udfff \\ ü", "http://h/\ud83d")
@@ -140,6 +153,10 @@ def test_rejects_are_kept_with_their_shard_and_in_a_table_of_valid_utf8(tmp_path
     again.finish(source={}, converter={}, rejects=again.shard_rejects(0))
     (line,) = (tmp_path / "birds/rejects-train.jsonl").read_text(encoding="utf-8").splitlines()
     assert Reject(**json.loads(line)) == ODD
+    assert list(load_rejects(tmp_path, "birds", "train")) == [ODD]
+    (tmp_path / "birds/rejects-train.jsonl").write_text("{")
+    with pytest.raises(StoreError, match=r"rejects-train\.jsonl does not read"):
+        list(load_rejects(tmp_path, "birds", "train"))
 
 
 def test_a_writer_made_again_finds_what_was_finished(tmp_path: Path):
@@ -399,3 +416,62 @@ def test_a_run_killed_anywhere_shows_no_partial_shard_and_run_again_gives_the_sa
             break
         step += 3 if old_shards else 2
     assert step > 60
+
+
+@pytest.mark.parametrize("limit", [60, 900, 70_000])
+def test_a_full_disk_is_told_and_the_same_command_goes_on_when_there_is_room(
+    tmp_path: Path, uninterrupted: dict[str, bytes], limit: int
+):
+    def convert() -> None:
+        with dataset_lock(tmp_path, "birds"):
+            write_two(tmp_path)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # a write past it fails as on a full disk
+    try:
+        words = r"birds.*: cannot write \(File too large\); [\d.,]+ MB are free there; make room, .* shards are kept"
+        with pytest.raises(StoreError, match=words):
+            convert()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert visible_files(tmp_path) == {}
+    convert()
+    assert visible_files(tmp_path) == uninterrupted
+
+
+def test_a_full_disk_in_the_middle_of_a_reconversion_leaves_the_old_split(tmp_path: Path):
+    write_split(tmp_path, older_rows(1), version=0)
+    before = visible_files(tmp_path)
+    writer = SplitWriter(tmp_path, "birds", "train", num_shards=2, arguments={"version": 1})
+    for shard, items in enumerate(two_shards()):
+        writer.write_shard(shard, items)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StoreError, match="cannot write"):
+            write_two(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert visible_files(tmp_path) == before
+    assert read_all(tmp_path) == records_of(older_rows(1))
+    write_two(tmp_path)
+    assert read_all(tmp_path) == records_of(two_shards())
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room, then give the same command again"),
+        (errno.EDQUOT, "make room, then give the same command again"),
+        (errno.EROFS, "make the folder writable, or choose another --data-dir"),
+        (errno.EACCES, "make the folder writable, or choose another --data-dir"),
+        (errno.EIO, "mend that, then give the same command again"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_what_to_do(tmp_path: Path, number: int, advice: str):
+    reason = os.strerror(number)
+    assert f"a.json: cannot write ({reason}); " in str(cannot_write(tmp_path / "a.json", OSError(number, reason)))
+    assert advice in str(cannot_write(tmp_path / "no" / "folder" / "a.json", OSError(number, reason)))
+    if number != errno.EIO:  # ArrayRecord has only words
+        words = RuntimeError(f"write() failed: {reason}; writing a; at byte 3; Could not submit chunk: 1")
+        assert str(cannot_write(tmp_path / "a", words)) == str(cannot_write(tmp_path / "a", OSError(number, reason)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from grain_molmo.datasets.base import open_media_store
-from grain_molmo.store import MediaStore, Record, SplitWriter, load_manifest
+from grain_molmo.store import MediaStore, Record, Reject, SplitWriter, load_manifest
 from grain_molmo.tools.cli import main
 from grain_molmo.tools.readable import human_bytes, jsonable, printable, readable, table
 from grain_molmo.tools.store_report import coverage, report_set, report_store, type_of
@@ -140,6 +140,42 @@ def test_the_hub_s_side_needs_no_folder(inspect, monkeypatch):
     assert code == 1
     assert "allenai/pixmo-cap" in text
     assert "GRAIN_MOLMO_DATA" in text
+
+
+def test_without_a_folder_the_sets_that_can_be_converted_are_listed(inspect, monkeypatch):
+    monkeypatch.delenv("GRAIN_MOLMO_DATA", raising=False)
+
+    code, text = inspect()
+
+    assert code == 0
+    assert "  pixmo-cap " in text
+    assert "https://huggingface.co/datasets/allenai/pixmo-cap\n" in text
+    assert "grain-molmo convert NAME --data-dir DATA" in text
+    assert "$GRAIN_MOLMO_DATA" in text
+    report = inspect("--json")[1]
+    assert "molmo2_cap" in report["not_converted"]
+    assert (report["data_dir"], report["sets"]) == (None, [])
+
+
+def test_rows_that_the_network_lost_are_told_apart_and_how_many_may_be_won_back(inspect, tmp_path):
+    pytest.importorskip("converters.fetch_reasons")
+    when = "2026-01-01T00:00:00+00:00"
+    rejects = [Reject(i, "a", "timeout", "", "http://h/", 5, when) for i in range(3)]
+    rejects += [
+        Reject(4, "b", "http_503", "", "http://h/", 5, when),
+        Reject(5, "c", "http_404", "", "http://h/", 1, when),
+    ]
+    rejects += [Reject(6, "d", "low_score", "")]
+    writer = SplitWriter(tmp_path, "mine", "all", num_shards=1)
+    writer.write_shard(0, [(Record("a", {"text": "x"}), {})])
+    writer.finish(source={"kind": "own", "rows": 7}, converter={}, rejects=rejects)
+
+    report = inspect("mine", "--data-dir", tmp_path, "--json")[1]
+    assert report["network_rejects"] == {"timeout": 3, "http_503": 1, "http_404": 1}
+    assert report["network_rejects_that_may_pass"] == 4
+    text = inspect("mine", "--data-dir", tmp_path)[1]
+    assert "4 rejected rows fell to a failure of the network that may have passed" in text
+    assert f"grain-molmo convert mine --data-dir {tmp_path} --retry-rejects" in text
 
 
 def test_a_set_of_one_s_own_shows_its_records_whatever_their_text(inspect, tmp_path):
