@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
+from converters.own import OwnSource, open_own
 from converters.sets import find_set
 from converters.sources import SourceSplit, open_source
 from converters.spec import SetSpec
@@ -45,6 +46,7 @@ class SetRequest:
         include_eval: also the splits that are for evaluation alone.
         revision: branch, tag or commit of the hub's repository.
         sample: generated rows; `sample_written` says in `source` where they are.
+        own: how to read `source` if the set is none that is known, but somebody's own.
     """
 
     name: str
@@ -53,6 +55,7 @@ class SetRequest:
     include_eval: bool = True
     revision: str | None = None
     sample: SampleRows | None = None
+    own: OwnSource | None = None
 
 
 def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
@@ -60,6 +63,9 @@ def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
 
     Raises ConfigError if there is no such set, or nothing of the kind where its rows should be.
     """
+    if request.own is not None:
+        splits = None if request.split is None else (request.split,)
+        return open_own(request.name, request.source or "", request.own, splits, request.revision)
     spec = find_set(request.name)
     source = request.source or spec.hub
     is_local = is_local_source(source) and request.sample is None

@@ -23,6 +23,7 @@ from grain_molmo.store import (
     Reject,
     SplitWriter,
     canonical_name,
+    dataset_lock,
     list_converted,
     load_manifest,
     resolve_data_dir,
@@ -138,6 +139,7 @@ def write_dataset(
 
     Raises:
         ConfigError: the name is taken, the split is there already, or there is no example.
+        StoreBusyError: another process writes the dataset.
         ExampleError: an example cannot be stored; the message names its index and the field.
         StoreError: the store cannot be written.
     """
@@ -145,10 +147,10 @@ def write_dataset(
     if not 1 <= examples_per_shard <= 10_000:
         raise ConfigError(f"examples_per_shard={examples_per_shard}: must be between 1 and 10,000")
     folder, name = resolve_data_dir(data_dir), canonical_name(name)
-    _require_free(folder, name, split, overwrite)
     rejects: list[Reject] = []
     with contextlib.ExitStack() as stack:
-        # LOCK: stack.enter_context(dataset_lock(folder, name)) when the store has it.
+        stack.enter_context(dataset_lock(folder, name))
+        _require_free(folder, name, split, overwrite)
         counted = tqdm(examples, f"{name} {split}", unit=" examples", disable=None if progress else True, leave=False)
         stack.callback(counted.close)
         numbered = enumerate(counted)
