@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from converters.fetch import ImageFetcher, Picture, check_picture
 from converters.frames import frame_windows
-from converters.spec import Drawn, Embedded, FromCache, FromFile, FromUrl, FromVideo, MediaSource
+from converters.spec import Drawn, Embedded, EmbeddedVideo, FromCache, FromFile, FromUrl, FromVideo, MediaSource
 from grain_molmo.errors import FetchError, MediaError, RowError, StoreError
 from grain_molmo.store import MediaRef, VideoFacts, content_key
 from grain_molmo.vision.prepared import prepare_frames
@@ -92,6 +92,8 @@ class MediaLoader:
             return self._video(source.path)
         if isinstance(source, FromFile):
             return self._file(source.path)
+        if isinstance(source, EmbeddedVideo):
+            return Medium(video_ref(source.data), lambda: source.data)
         picture = load_picture(source, self._fetcher)
         return Medium(_picture_ref(picture), lambda: picture.data)
 
@@ -188,6 +190,8 @@ def num_bytes(sources: Sequence[MediaSource], with_frames: bool) -> int:
             with contextlib.suppress(OSError):  # a file that is not there is rejected when it is read
                 total += source.path.stat().st_size
             total += FRAMES_BYTES if with_frames else 0
+        elif isinstance(source, EmbeddedVideo):
+            total += len(source.data)
         else:
             total += PICTURE_BYTES
     return total
@@ -241,6 +245,8 @@ def load_picture(source: MediaSource, fetcher: ImageFetcher) -> Picture:
             return check_picture(draw())
         case FromVideo(path):
             raise RowError("not_an_image", f"{path} is a video")
+        case EmbeddedVideo():
+            raise RowError("not_an_image", "the row holds a video")
 
 
 def _picture_ref(picture: Picture) -> MediaRef:

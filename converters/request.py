@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
+from converters.own import OwnSource, open_own
 from converters.sets import find_set
 from converters.sources import SourceSplit, open_source
 from converters.spec import SetSpec
 from grain_molmo.errors import ConfigError
+from grain_molmo.store import canonical_name
 
 # Of so few rows the sets' own shares would hold out none.
 SAMPLE_VALIDATION_FRACTION = 0.1
-
-
 # A split of any other name is for evaluation alone.
 TRAINING_SPLITS = ("train", "validation")
 
@@ -45,6 +45,7 @@ class SetRequest:
         include_eval: also the splits that are for evaluation alone.
         revision: branch, tag or commit of the hub's repository.
         sample: generated rows; `sample_written` says in `source` where they are.
+        own: how to read `source` if the set is none that is known, but somebody's own.
     """
 
     name: str
@@ -53,6 +54,7 @@ class SetRequest:
     include_eval: bool = True
     revision: str | None = None
     sample: SampleRows | None = None
+    own: OwnSource | None = None
 
 
 def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
@@ -60,6 +62,9 @@ def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
 
     Raises ConfigError if there is no such set, or nothing of the kind where its rows should be.
     """
+    if request.own is not None:
+        splits = None if request.split is None else (request.split,)
+        return open_own(request.name, request.source or "", request.own, splits, request.revision)
     spec = find_set(request.name)
     source = request.source or spec.hub
     is_local = is_local_source(source) and request.sample is None
@@ -72,7 +77,7 @@ def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
 
 def set_name(request: SetRequest) -> str:
     """The dataset's name in the store. Raises ConfigError if there is no such set."""
-    return find_set(request.name).name
+    return find_set(request.name).name if request.own is None else canonical_name(request.name)
 
 
 def _sample_origin(sample: SampleRows, split: SourceSplit) -> dict[str, Any]:

@@ -63,7 +63,14 @@ class FromVideo:
     path: Path
 
 
-MediaSource = FromUrl | FromFile | FromCache | Embedded | Drawn | FromVideo
+@dataclass(frozen=True)
+class EmbeddedVideo:
+    """A video whose bytes are in the row."""
+
+    data: bytes
+
+
+MediaSource = FromUrl | FromFile | FromCache | Embedded | Drawn | FromVideo | EmbeddedVideo
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def make_records(spec: SetSpec, prepared: Prepared, loader: MediaLoader, with_fr
         media = loader.load(prepared.sources) if prepared.pieces else []
         for row, piece in prepared.pieces:
             try:
-                fitted.append((row, spec.fit(piece, media[0].ref)))
+                fitted.append((row, spec.fit(piece, media[0].ref) if media else piece))  # text has none
             except RowError as error:
                 rejects.append(prepared.reject(row, error))
         annotations = spec.combine([piece for _, piece in fitted]) if fitted else []

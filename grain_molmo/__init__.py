@@ -21,6 +21,7 @@ from grain_molmo.datasets.pixmo import (
     PixMoPointsEval,
 )
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
+from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
 from grain_molmo.loader import Loader, make_loader
 from grain_molmo.stages import DatasetRule, Group, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
@@ -52,10 +53,13 @@ __all__ = [
     "Stage",
     "StoreDataset",
     "Tokenizer",
+    "WriteSummary",
+    "WrittenDataset",
     "dataset_names",
     "get_dataset",
     "load_tokenizer",
     "make_loader",
     "register_dataset",
+    "write_dataset",
 ]
 __version__ = "0.1.0"

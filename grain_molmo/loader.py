@@ -24,7 +24,7 @@ import grain
 import jax
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
-from grain_molmo.datasets.registry import dataset_names, open_dataset
+from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.mixture import MixedStream, log_mixture
@@ -126,7 +126,7 @@ def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tup
     """The stage's datasets by name, and the names of a group's that cannot be opened."""
     if stage.weights:
         return {name: open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
-    known = set(dataset_names())
+    known = set(available_names(data_dir))
     opened: dict[str, Dataset] = {}
     unknown: list[str] = []
     unconverted: list[str] = []

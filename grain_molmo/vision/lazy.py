@@ -112,6 +112,12 @@ class LazyVideo:
         """The original file's bytes."""
         return self._store.read(self.ref.sha256)
 
+    def encoded_frames(self) -> bytes:
+        """The prepared frames as stored. Raises ValueError if there are none."""
+        if self.frames_ref is None:
+            raise ValueError(f"{self!r} has no prepared frames")
+        return self._store.read(self.frames_ref.sha256)
+
     def decode(self, times_s: Sequence[float] | np.ndarray | None = None, clip_start_s: float = 0.0) -> np.ndarray:
         """[F, H, W, 3] uint8 RGB of the original at its own size: see `Video.decode`."""
         if times_s is None:
@@ -135,7 +141,7 @@ class LazyVideo:
         """Whether the prepared frames hold all that are asked for; if so, `out_FPD` shows them."""
         if self.frames_ref is None:
             return False
-        prepared = PreparedFrames(self._store.read(self.frames_ref.sha256))
+        prepared = PreparedFrames(self.encoded_frames())
         if not prepared.covers(times_s, clip_start_s):
             return False
         prepared.render(times_s, out_FPD, clip_start_s)

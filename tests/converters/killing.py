@@ -1,6 +1,6 @@
 """A converter in a process of its own, to be killed; what is fetched gets a fixed time, so that stores compare.
 
-    python killing.py ARGUMENTS OF THE CONVERTER...
+python killing.py ARGUMENTS OF THE CONVERTER...
 """
 
 import os

@@ -1,0 +1,89 @@
+"""Examples as annotation records and back: the one form of what `write_dataset` and the plain sources store.
+
+The annotation of a record is `{"example": fields, "shows": "image" | "images" | "video"}`, the latter absent for text.
+The fields are those of the example without its media, which the record refers to. JSON has no tuples and no arrays, so
+both come back as lists; dicts with keys other than text come back as they were.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from grain_molmo.errors import ExampleError
+
+IMAGE, IMAGES, VIDEO, TEXT = "image", "images", "video", ""
+"""What an example shows: one picture, a list of pictures, a video, or nothing."""
+
+FORM = "examples"
+"""What the manifest's `source` says under "form" of splits whose records have this form."""
+
+_MEDIA_FIELDS = ("image", "video")
+_ITEMS = "@items"  # {"@items": [[key, value], ...]} stands for a dict that JSON cannot write
+
+
+def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
+    """The annotation of an example whose media are stored apart.
+
+    Args:
+        example: its fields; `image` and `video` are passed over.
+        shows: "image", "images", "video" or "".
+
+    Raises:
+        ExampleError: `not_storable`, naming the field whose value JSON cannot hold.
+
+    >>> to_annotation({"image": ..., "caption": "Red.", "metadata": {(0, 1.5): np.float32(2)}}, "image")
+    {'example': {'caption': 'Red.', 'metadata': {'@items': [[[0, 1.5], 2.0]]}}, 'shows': 'image'}
+    """
+    fields = {name: _to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
+    return {"example": fields, "shows": shows} if shows else {"example": fields}
+
+
+def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Sequence[Any]) -> dict[str, Any]:
+    """The example of an annotation, with the media of its record put back. Raises KeyError if it is none."""
+    shows = annotation.get("shows", TEXT)
+    media: dict[str, Any] = {}
+    if shows == VIDEO:
+        media["video"] = videos[0]
+    elif shows:
+        media["image"] = images[0] if shows == IMAGE else list(images)
+    return {**media, **{name: _from_json(value) for name, value in annotation["example"].items()}}
+
+
+def _to_json(value: Any, where: str) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            raise ExampleError("not_storable", f"{where} is {value}; numbers are finite, or None where unknown")
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_to_json(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value) and _ITEMS not in value:
+            return {key: _to_json(item, f"{where}.{key}") for key, item in value.items()}
+        pairs = [
+            [_to_json(key, f"a key of {where}"), _to_json(item, f"{where}[{key!r}]")] for key, item in value.items()
+        ]
+        return {_ITEMS: pairs}
+    raise ExampleError(
+        "not_storable",
+        f"{where} is {type(value).__name__}; a field holds text, numbers, arrays, lists and dicts of them, or None "
+        "(media go into image or video)",
+    )
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    if isinstance(value, dict):
+        if value.keys() == {_ITEMS}:
+            return {_hashable(_from_json(key)): _from_json(item) for key, item in value[_ITEMS]}
+        return {key: _from_json(item) for key, item in value.items()}
+    return value
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key

@@ -1,0 +1,133 @@
+"""What the model learns of an example that says it in fields of its own: the brief forms, as messages.
+
+An example may hold a conversation (`messages`, `message_list`, ...), or the fields of one message, which
+`format_example` takes as they are. Two things are left to say: what it is called where an example holds a caption, or
+points that name no style, and whether all of it makes sense.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from grain_molmo.datasets.example_record import IMAGES, TEXT, VIDEO
+from grain_molmo.errors import ExampleError
+from grain_molmo.text.fields import list_of
+from grain_molmo.text.format import format_example
+from grain_molmo.text.prompts import PROMPT_MODES
+
+SHORT_CAPTION_CHARS = 200
+"""Captions up to this long are asked for as short ones, where the example gives no style."""
+
+_CONVERSATIONS = ("messages", "message_list", "multi_turn_messages", "questions")
+
+Fields = dict[str, Any]
+
+
+def with_lesson(example: Mapping[str, Any], shows: str) -> Fields:
+    """The example with whatever it takes to ask and answer it; its own fields stay, those that are None are left out.
+
+    The first that fits:
+
+    - a conversation, or `questions` with `answers`: as it is.
+    - `points`, of a `label` or `object_names` (one for each point): style "pointing", "point_count" with a `count`.
+      Points are pairs or `{x, y}`, in pixels of the picture unless a `point_scale` says otherwise. In a video they come
+      with `timestamps`.
+    - `count` of a `label` or `object_name`: style "count".
+    - `question` (or `query`) with `answer` (or `answers`, `time`): as it is.
+    - `caption`: a long or short caption by its length; without a picture or video a text.
+
+    A `style` that the example gives is kept.
+
+    Args:
+        example: as `Dataset.get` returns it, or without its media.
+        shows: "image", "images", "video" or "".
+
+    Raises:
+        ExampleError: `bad_points` where points and their names are not as many.
+
+    >>> with_lesson({"caption": "A dog."}, "image")
+    {'caption': 'A dog.', 'style': 'short_caption', 'text': 'A dog.'}
+    """
+    fields = {name: value for name, value in example.items() if value is not None}
+    if any(name in fields for name in _CONVERSATIONS):
+        return fields
+    for alias, name in (("query", "question"), ("object_name", "label")):
+        if alias in fields and name not in fields:
+            fields[name] = fields[alias]
+    if "points" in fields and _is_pointed_at(fields):
+        return _pointing(fields, shows)
+    if "count" in fields and not ("answer" in fields or "answers" in fields):
+        return _styled(fields, "video_count" if shows == VIDEO else "count")
+    if "question" in fields and ("answer" in fields or "answers" in fields):
+        return fields
+    if "query" in fields and isinstance(fields.get("time"), str):
+        return {**fields, "answer": fields["time"]}
+    if "caption" in fields and "text" not in fields:
+        return {**_styled(fields, _caption_style(fields["caption"], shows)), "text": fields["caption"]}
+    return fields
+
+
+def require_lesson(example: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> None:
+    """Raises ExampleError, as `format_example`, if an example cannot be asked and answered in some prompt mode.
+
+    Args:
+        example: with its lesson.
+        sizes: (width, height) of its pictures, or of its video, pixels.
+    """
+    for prompt_mode in PROMPT_MODES:
+        format_example(
+            example, np.random.RandomState(0), style_mode="no_style", prompt_mode=prompt_mode, image_sizes=sizes
+        )
+
+
+def _is_pointed_at(fields: Fields) -> bool:
+    return not ("answer" in fields and "style" not in fields)  # points beside an answer in words are a remark
+
+
+def _pointing(fields: Fields, shows: str) -> Fields:
+    fields = _styled(fields, _pointing_style(fields, shows))
+    points = _pairs(list_of(fields, "points", "bad_points"))
+    if "object_names" not in fields or "label" in fields or "answer" in fields:
+        return {**fields, "points": points}
+    names = list_of(fields, "object_names", "bad_points")
+    if len(names) != len(points):
+        raise ExampleError("bad_points", f"{len(points)} points, {len(names)} object_names")
+    scale = {"point_scale": fields["point_scale"]} if "point_scale" in fields else {}
+    branches = [
+        {
+            "style": fields["style"],
+            "label": name,
+            "points": [point for point, other in zip(points, names, strict=True) if other == name],
+            **scale,
+        }
+        for name in dict.fromkeys(names)
+    ]
+    return {**fields, "points": points, "message_list": branches}
+
+
+def _pairs(value: Any) -> Any:
+    """Points as pairs, at any depth of lists; anything else as it is."""
+    if isinstance(value, Mapping) and value.keys() >= {"x", "y"}:
+        return [value["x"], value["y"]]
+    return [_pairs(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _styled(fields: Fields, style: str) -> Fields:
+    return fields if "style" in fields or not style else {**fields, "style": style}
+
+
+def _caption_style(caption: Any, shows: str) -> str:
+    if shows == TEXT:
+        return ""
+    length = "short" if isinstance(caption, str) and len(caption) <= SHORT_CAPTION_CHARS else "long"
+    return f"video_{length}_caption" if shows == VIDEO else f"{length}_caption"
+
+
+def _pointing_style(fields: Fields, shows: str) -> str:
+    counts = "count" in fields
+    if shows == VIDEO:
+        return "video_point_count" if counts else "video_point"
+    if shows == IMAGES and "labels" in fields:  # points of one label in a list of pictures speak of the first
+        return "multi_image_point_then_count" if counts else "multi_image_pointing"
+    return "point_count" if counts else "pointing"
