@@ -175,19 +175,19 @@ class Downloader:
             raise RowError("too_many_bytes", f"{url}: {announced:,} bytes are announced")
         inflated = _Inflated() if headers.get(b"content-encoding", b"").lower() in _COMPRESSED else None
         most = self._policy.max_bytes if inflated or announced is None else announced
-        body = io.BytesIO()
         received = 0
-        async for piece in response.aiter_stream():
-            received += len(piece)
-            for part in inflated.parts(piece) if inflated else (piece,):
-                size = body.tell() + len(part)
-                if max(size, received) > self._policy.max_bytes:
-                    raise RowError("too_many_bytes", f"{url}: over {self._policy.max_bytes:,} bytes")
-                await room.enter(size, most, deadline)
-                body.write(part)
-        if inflated:
-            inflated.finish()
-        return body.getvalue()
+        with io.BytesIO() as body:  # empties it also when an error is raised, which would remember it
+            async for piece in response.aiter_stream():
+                received += len(piece)
+                for part in inflated.parts(piece) if inflated else (piece,):
+                    size = body.tell() + len(part)
+                    if max(size, received) > self._policy.max_bytes:
+                        raise RowError("too_many_bytes", f"{url}: over {self._policy.max_bytes:,} bytes")
+                    await room.enter(size, most, deadline)
+                    body.write(part)
+            if inflated:
+                inflated.finish()
+            return body.getvalue()
 
 
 def web_url(url: str) -> httpx.URL:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Request = tuple[str, str | None]
 """A URL, and the SHA-256 that its bytes must have or None."""
+Outcome = Picture | FetchError
 
 _CHECKERS = min(8, os.cpu_count() or 1)
 _MOST_FRESH = 100_000  # remembered as looked through, a few hundred bytes each
@@ -68,7 +69,7 @@ class ImageFetcher:
         self._lock = threading.Lock()
         self._network: _Network | None = None  # once it is needed
         self._closed = False
-        self._asked: dict[Request, Future[Picture]] = {}  # in flight, for whoever wants it, too
+        self._asked: dict[Request, Future[Outcome]] = {}  # in flight, for whoever wants it, too
         self._fresh: set[Request] = set()  # in the cache, and looked through by us
         self._pictures = WholePictures()
 
@@ -110,10 +111,10 @@ class ImageFetcher:
             if picture is not None:
                 return picture
             asked = self._ask(request, spool)
-        try:
-            return asked.result()
-        except FetchError as error:  # several threads may wait for it: each raises one of its own
-            raise FetchError(error.reason, error.detail, error.attempts, error.time) from None
+        outcome = asked.result()
+        if isinstance(outcome, FetchError):
+            raise _anew(outcome)  # several threads may wait for it
+        return outcome
 
     def cached(self, key: str) -> Picture:
         """The picture that the cache holds under a SHA-256 of a URL that nobody knows any more.
@@ -172,7 +173,7 @@ class ImageFetcher:
             raise RowError("not_in_cache", url)
         return None
 
-    def _ask(self, request: Request, spool: FetchSpool | None) -> "Future[Picture]":
+    def _ask(self, request: Request, spool: FetchSpool | None) -> "Future[Outcome]":
         """Begins to ask the network, unless it is being asked already."""
         with self._lock:
             if request in self._asked:
@@ -191,24 +192,31 @@ class ImageFetcher:
         with self._lock:
             self._asked.pop(request, None)
 
-    async def _from_network(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Picture:
-        url, sha256 = request
+    async def _from_network(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Outcome:
+        outcome = await self._download(network, request, spool)
+        if isinstance(outcome, FetchError) and spool:
+            await network.in_thread(lambda: spool.add_failure(*request, outcome))
+        return outcome
+
+    async def _download(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Outcome:
+        """What asking comes to; a failure as a value, for a raised one holds on to the bytes where it was raised."""
+        url = request[0]
         try:
             async with network.downloader.answer(url) as answer:
-                try:
-                    return await network.in_thread(lambda: self._accept(request, answer.data, spool))
-                except RowError as error:
-                    raise FetchError(error.reason, f"{url}: {error.detail}", answer.attempts, answer.time) from error
+                found = await network.in_thread(lambda: self._accept(request, answer.data, spool))
+                if isinstance(found, Picture):
+                    return found
+                return FetchError(found.reason, f"{url}: {found.detail}", answer.attempts, answer.time)
         except FetchError as error:
-            failure = error
-            if spool:
-                await network.in_thread(lambda: spool.add_failure(url, sha256, failure))
-            raise
+            return _anew(error)
 
-    def _accept(self, request: Request, data: bytes, spool: FetchSpool | None) -> Picture:
-        """Checks and keeps what came. Raises RowError."""
+    def _accept(self, request: Request, data: bytes, spool: FetchSpool | None) -> Picture | RowError:
+        """Checks and keeps what came; what is wrong with it is returned, too."""
         url, sha256 = request
-        picture = self._pictures.check(data, sha256)
+        try:
+            picture = self._pictures.check(data, sha256)
+        except RowError as error:
+            return RowError(error.reason, error.detail)
         if self.cache:
             self.cache.write(url, data)
             with self._lock:
@@ -217,6 +225,11 @@ class ImageFetcher:
         elif spool:
             spool.pictures.write(url, data)
         return picture
+
+
+def _anew(error: FetchError) -> FetchError:
+    """The same error, without what it remembers of where it was raised."""
+    return FetchError(error.reason, error.detail, error.attempts, error.time)
 
 
 class _Network:

@@ -108,6 +108,7 @@ def convert_mixed(folder: Path, mixed: Sequence[Case], policy: FetchPolicy) -> d
     before = _peak_bytes()
     with FetchSpool(folder / "spool") as spool, ImageFetcher(policy, spool=spool, resolve=resolve) as fetcher:
         seconds = timed(lambda: [_convert(name, folder, fetcher, some) for name, some in of_set.items()])
+    peak = _peak_bytes()
     found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     wrong: list[str] = []
     for name, some in of_set.items():
@@ -122,7 +123,7 @@ def convert_mixed(folder: Path, mixed: Sequence[Case], policy: FetchPolicy) -> d
         "urls": len(mixed),
         "seconds": seconds,
         "urls_per_s": len(mixed) / seconds,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak,
         "peak_bytes_before": before,
         "outcomes": {kind: dict(counts) for kind, counts in found.items()},
         "wrong": wrong,
