@@ -5,33 +5,27 @@
 """
 
 import asyncio
-import logging
-import os
 import threading
-import urllib.request
-from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
 
 import httpcore
 
 from converters.addresses import Resolve, system_addresses
-from converters.download import Downloader, Sleep, utc_now, web_url
+from converters.download import Sleep, utc_now, web_url
 from converters.fetch_policy import FetchPolicy
 from converters.image_cache import FetchSpool, ImageCache
+from converters.network import Network
 from converters.picture_check import Picture, WholePictures, check_picture
 from grain_molmo.errors import FetchError, RowError
 
 __all__ = ["FetchPolicy", "FetchSpool", "ImageCache", "ImageFetcher", "Picture", "check_picture"]
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 Request = tuple[str, str | None]
 """A URL, and the SHA-256 that its bytes must have or None."""
 Outcome = Picture | FetchError
 
-_CHECKERS = min(8, os.cpu_count() or 1)
 _MOST_FRESH = 100_000  # remembered as looked through, a few hundred bytes each
 
 
@@ -67,7 +61,7 @@ class ImageFetcher:
         self._cache_only = cache_only
         self._options: dict[str, Any] = {"sleep": sleep, "now": now, "resolve": resolve, "backend": backend}
         self._lock = threading.Lock()
-        self._network: _Network | None = None  # once it is needed
+        self._network: Network | None = None  # once it is needed
         self._closed = False
         self._asked: dict[Request, Future[Outcome]] = {}  # in flight, for whoever wants it, too
         self._fresh: set[Request] = set()  # in the cache, and looked through by us
@@ -181,9 +175,9 @@ class ImageFetcher:
             if self._closed:
                 raise RuntimeError("the fetcher is closed")
             if self._network is None:
-                self._network = _Network(self.policy, self._options)
+                self._network = Network(self.policy, self._options)
             network = self._network
-            future = network.begin(lambda: self._from_network(network, request, spool))
+            future = network.begin(web_url(request[0]).host, lambda: self._from_network(network, request, spool))
             self._asked[request] = future
         future.add_done_callback(lambda _: self._forget(request))
         return future
@@ -192,13 +186,13 @@ class ImageFetcher:
         with self._lock:
             self._asked.pop(request, None)
 
-    async def _from_network(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Outcome:
+    async def _from_network(self, network: Network, request: Request, spool: FetchSpool | None) -> Outcome:
         outcome = await self._download(network, request, spool)
         if isinstance(outcome, FetchError) and spool:
             await network.in_thread(lambda: spool.add_failure(*request, outcome))
         return outcome
 
-    async def _download(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Outcome:
+    async def _download(self, network: Network, request: Request, spool: FetchSpool | None) -> Outcome:
         """What asking comes to; a failure as a value, for a raised one holds on to the bytes where it was raised."""
         url = request[0]
         try:
@@ -230,56 +224,3 @@ class ImageFetcher:
 def _anew(error: FetchError) -> FetchError:
     """The same error, without what it remembers of where it was raised."""
     return FetchError(error.reason, error.detail, error.attempts, error.time)
-
-
-class _Network:
-    """A thread that runs the downloads, and some that look at what they bring."""
-
-    def __init__(self, policy: FetchPolicy, options: dict[str, Any]):
-        _mention_proxies()
-        self._threads = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
-        self._thread.start()
-        self.downloader = self.begin(lambda: _open(policy, options)).result()
-
-    def begin(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
-        """Starts work in the loop, from another thread."""
-
-        async def run() -> T:
-            return await work()
-
-        return asyncio.run_coroutine_threadsafe(run(), self._loop)
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """What work that takes a while returns."""
-        return await self._loop.run_in_executor(self._threads, work)
-
-    def close(self) -> None:
-        """Stops what runs."""
-        self.begin(self._stop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._threads.shutdown(cancel_futures=True)
-
-    async def _stop(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self.downloader.aclose()
-
-
-async def _open(policy: FetchPolicy, options: dict[str, Any]) -> Downloader:
-    return Downloader(policy, **options)
-
-
-def _mention_proxies() -> None:
-    named = {kind: proxy for kind, proxy in urllib.request.getproxies().items() if kind in ("http", "https", "all")}
-    if named:
-        log.warning(
-            "The proxy of the environment (%s) is not used for pictures: behind it nobody could check that an address "
-            "that a row names is public. They are asked for directly.",
-            ", ".join(f"{kind}_proxy" for kind in sorted(named)),
-        )
