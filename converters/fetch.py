@@ -26,8 +26,6 @@ Request = tuple[str, str | None]
 """A URL, and the SHA-256 that its bytes must have or None."""
 Outcome = Picture | FetchError
 
-_MOST_FRESH = 100_000  # remembered as looked through, a few hundred bytes each
-
 
 class ImageFetcher:
     """Fetches pictures; safe to share between threads. A context manager: leaving it closes the connections.
@@ -64,7 +62,6 @@ class ImageFetcher:
         self._network: Network | None = None  # once it is needed
         self._closed = False
         self._asked: dict[Request, Future[Outcome]] = {}  # in flight, for whoever wants it, too
-        self._fresh: set[Request] = set()  # in the cache, and looked through by us
         self._pictures = WholePictures()
 
     def __enter__(self) -> "ImageFetcher":
@@ -120,7 +117,7 @@ class ImageFetcher:
             raise RowError(
                 "not_in_cache", f"{key}; the row names its picture by the hash of its URL: give --image-cache"
             )
-        return self._pictures.check(data)
+        return check_picture(data)
 
     def prefetch(self, requests: Iterable[Request]) -> None:
         """Begins to ask for pictures and returns; a `fetch` of one of them waits for it, or finds it done.
@@ -129,7 +126,8 @@ class ImageFetcher:
         not be asked, nothing is done.
         """
         spool = self._spool
-        if spool is None or self._cache_only:
+        store = self._store(spool)
+        if spool is None or store is None or self._cache_only:
             return
         for url, sha256 in requests:
             try:
@@ -137,11 +135,12 @@ class ImageFetcher:
             except RowError:
                 continue  # `fetch` will say so
             # Not looked at more closely: if something else lies there, `fetch` asks.
-            if not self._store(spool).path(url).exists() and spool.failure(url, sha256) is None:
+            if not store.path(url).exists() and spool.failure(url, sha256) is None:
                 self._ask((url, sha256), spool)
 
-    def _store(self, spool: FetchSpool) -> ImageCache:
-        return self.cache or spool.pictures
+    def _store(self, spool: FetchSpool | None) -> ImageCache | None:
+        """Where pictures lie, if anywhere."""
+        return self.cache or (spool.pictures if spool else None)
 
     def _on_disk(self, request: Request, spool: FetchSpool | None) -> Picture | None:
         """What is known of a request. Raises RowError if it is known to fail; None if the network must say."""
@@ -149,16 +148,12 @@ class ImageFetcher:
         failure = spool.failure(url, sha256) if spool else None
         if failure is not None:
             raise failure
-        store = self._store(spool) if spool else self.cache
+        store = self._store(spool)
         data = store.read(url) if store else None
-        with self._lock:
-            is_fresh = request in self._fresh
-            self._fresh.discard(request)
         if data is not None:
             try:
-                # In the spool there are only pictures that we looked through.
-                has_seen_it = is_fresh or self.cache is None
-                return check_picture(data, sha256) if has_seen_it else self._pictures.check(data, sha256)
+                # What we wrote is whole. What the user has is taken as the published pipeline would.
+                return check_picture(data, sha256)
             except RowError:
                 # A failure that somebody cached, or a picture that changed: the network decides, if it may.
                 if self._cache_only:
@@ -211,13 +206,9 @@ class ImageFetcher:
             picture = self._pictures.check(data, sha256)
         except RowError as error:
             return RowError(error.reason, error.detail)
-        if self.cache:
-            self.cache.write(url, data)
-            with self._lock:
-                if len(self._fresh) < _MOST_FRESH:
-                    self._fresh.add(request)
-        elif spool:
-            spool.pictures.write(url, data)
+        store = self._store(spool)
+        if store:
+            store.write(url, data)
         return picture
 
 
