@@ -10,8 +10,9 @@ from converters.choose import STAGE_CHOICES, sets_of_stage
 from converters.convert import MakeRunner
 from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
 from converters.options import Options
+from converters.own_source import OwnSource, add_own_arguments, own_from_args
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
-from converters.sets import SETS, find_set
+from converters.sets import SETS, find_set, is_set
 from converters.sources import SourceSplit, open_source
 from converters.videos import default_video_dir
 from grain_molmo.errors import ConfigError
@@ -32,6 +33,8 @@ examples:
     %(prog)s pixmo-cap pixmo-count --source path/to/datasets --data-dir DATA
   everything that pretraining needs, after a look at what it comes to:
     %(prog)s --stage pretraining --include-eval --data-dir DATA --dry-run
+  data of your own, from a table, a folder of pictures, save_to_disk, WebDataset or TFDS:
+    %(prog)s my-set --source path/to/it --columns caption=TEXT --data-dir DATA
   generated sample data, no network:
     %(prog)s all --sample --data-dir DATA
 
@@ -119,6 +122,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="with --sample: rows a set (64)")
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
+    add_own_arguments(parser)
     add_fetch_arguments(parser)
     return parser
 
@@ -162,6 +166,9 @@ def requests_from(args: argparse.Namespace) -> list[SetRequest]:
         raise ConfigError("say what to convert: NAME... or --stage STAGE (one of them)")
     if args.include_eval and not args.stage:
         raise ConfigError("--include-eval belongs to --stage; a set that is named is converted with all its splits")
+    own = _own_request(args)
+    if own is not None:
+        return [own]
     names = [name for given in args.names for name in (SETS if given == "all" else [find_set(given).name])]
     if args.stage:
         names = [spec.name for spec in sets_of_stage(args.stage, include_eval=args.include_eval)]
@@ -171,6 +178,18 @@ def requests_from(args: argparse.Namespace) -> list[SetRequest]:
         name="", source=args.source, split=args.split, include_eval=with_eval, revision=args.revision, sample=sample
     )
     return [replace(request, name=name) for name in dict.fromkeys(names)]
+
+
+def _own_request(args: argparse.Namespace) -> SetRequest | None:
+    """The request for data of the user's own: what the flags say, or a name of no set with a source beside it."""
+    own = own_from_args(args)
+    if own is None:
+        if args.source is None or len(args.names) != 1 or args.names[0] == "all" or is_set(args.names[0]):
+            return None
+        own = OwnSource()
+    if args.source is None or len(args.names) != 1:
+        raise ConfigError("data of your own need one NAME, and where they are: --source HUB_OR_PATH")
+    return SetRequest(name=args.names[0], source=args.source, split=args.split, revision=args.revision, own=own)
 
 
 def in_folder_of_set(request: SetRequest) -> SetRequest:
@@ -205,6 +224,9 @@ def excluding(options: Options, request: SetRequest, exclude: str | None) -> Opt
 
     Raises ConfigError if the rows of that source name no pictures.
     """
+    if request.own is not None:
+        excluded, origin = read_excluded(exclude) if exclude else (frozenset[str](), None)
+        return replace(options, excluded=excluded, excluded_origin=origin)
     spec = find_set(request.name)
     is_own = request.sample is None and not is_local_source(request.source or spec.hub)
     source = exclude or (spec.excluded_by if is_own else None)

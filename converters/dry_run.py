@@ -27,7 +27,8 @@ def estimate_request(request: SetRequest, options: Options) -> SetEstimate:
 
     Of the hub's rows only the first are read; pictures of the rows tried are fetched.
     """
-    if request.sample is not None or is_local_source(request.source or find_set(request.name).hub):
+    is_here = request.sample is not None or request.own is not None
+    if is_here or is_local_source(request.source or find_set(request.name).hub):
         with tempfile.TemporaryDirectory() as elsewhere, open_conversion(request, Path(elsewhere), options) as opened:
             source = (opened.spec, opened.sources)
             with ShardWorker(opened.conversion, opened=source) as worker:

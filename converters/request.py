@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
-from converters.own import OwnSource, open_own
+from converters.own import open_own
+from converters.own_source import OwnSource
 from converters.sets import find_set
 from converters.sources import SourceSplit, open_source
 from converters.spec import SetSpec
 from grain_molmo.errors import ConfigError
+from grain_molmo.store import canonical_name
 
 # Of so few rows the sets' own shares would hold out none.
 SAMPLE_VALIDATION_FRACTION = 0.1
@@ -78,7 +80,7 @@ def open_request(request: SetRequest) -> tuple[SetSpec, list[SourceSplit]]:
 
 def set_name(request: SetRequest) -> str:
     """The dataset's name in the store. Raises ConfigError if there is no such set."""
-    return find_set(request.name).name
+    return canonical_name(request.name) if request.own is not None else find_set(request.name).name
 
 
 def _sample_origin(sample: SampleRows, split: SourceSplit) -> dict[str, Any]:
