@@ -100,6 +100,7 @@ class Web:
     def __init__(self) -> None:
         self.pages: dict[str, list[Answer]] = {}
         self.requests: list[str] = []
+        self.asked = threading.Event()  # set by the first request
         self.over = threading.Event()
         self.gate = threading.Event()  # while it is not set, requests are taken and not answered
         self.gate.set()
@@ -153,6 +154,7 @@ def _handler(web: Web) -> Callable[..., BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             web.requests.append(self.path)
+            web.asked.set()
             answers = web.pages.get(self.path, [Answer(b"not here", 404)])
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
             with web.handling(self.headers["Host"].partition(":")[0]):
