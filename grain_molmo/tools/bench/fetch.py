@@ -8,6 +8,7 @@ only reads them, in as many threads as we have connections.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import resource
@@ -15,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +26,12 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters.convert import Options, convert_set
+from converters.convert import Opened, convert_set
 from converters.fetch import FetchPolicy, FetchSpool, ImageFetcher
-from converters.sets import SETS
-from converters.sources import open_source
+from converters.jobs import ShardWorker
+from converters.options import Options
+from converters.processes import Runner, in_this_process
+from converters.request import SetRequest
 from grain_molmo.store import AnnotationSource, MediaStore, content_key
 from grain_molmo.tools.bench.fetch_server import GONE_HOST, KINDS, PRIVATE_HOST, picture, serving
 from grain_molmo.tools.bench.report import Report, positive, speed_ratio, table, timed
@@ -106,8 +109,7 @@ def convert_mixed(folder: Path, mixed: Sequence[Case], policy: FetchPolicy) -> d
         _WITH_HASH: [case for case in mixed if case.kind in ("hashed", "wrong-hash")],
     }
     before = _peak_bytes()
-    with FetchSpool(folder / "spool") as spool, ImageFetcher(policy, spool=spool, resolve=resolve) as fetcher:
-        seconds = timed(lambda: [_convert(name, folder, fetcher, some) for name, some in of_set.items()])
+    seconds = timed(lambda: [_convert(name, folder, policy, some) for name, some in of_set.items()])
     peak = _peak_bytes()
     found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     wrong: list[str] = []
@@ -130,13 +132,20 @@ def convert_mixed(folder: Path, mixed: Sequence[Case], policy: FetchPolicy) -> d
     }
 
 
-def _convert(name: str, folder: Path, fetcher: ImageFetcher, some: Sequence[Case]) -> None:
+def _convert(name: str, folder: Path, policy: FetchPolicy, some: Sequence[Case]) -> None:
     source = folder / name
     source.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist([_row(name, case) for case in some]), source / "train.parquet")
-    sources = open_source(str(source), (None,), ("train",))
-    options = Options(validation_fraction=0.0, workers=fetcher.policy.connections)
-    convert_set(SETS[name], sources, folder / "store", fetcher, options)
+
+    @contextlib.contextmanager
+    def knowing_the_names(opened: Opened) -> Iterator[Runner]:
+        of_set = opened.spec, opened.sources
+        fetcher = ImageFetcher(policy, resolve=resolve)
+        with ShardWorker(opened.conversion, opened=of_set, fetcher=fetcher) as worker:
+            yield in_this_process(worker)
+
+    options = Options(validation_fraction=0.0, workers=policy.connections)
+    convert_set(SetRequest(name=name, source=str(source)), folder / "store", options, make_runner=knowing_the_names)
 
 
 def _row(name: str, case: Case) -> dict[str, Any]:
