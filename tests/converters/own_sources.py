@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
-from conftest import make_picture
+from loopback import make_picture
 
 from converters.convert import convert_set
 from converters.fetch_policy import FetchPolicy

@@ -4,9 +4,9 @@ import ipaddress
 
 import httpcore
 import pytest
-from conftest import Answer, Web, make_picture
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback import Answer, Web, make_picture
 
 from converters.addresses import AddressRule, is_public
 from converters.fetch import FetchPolicy, ImageFetcher

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import all_files, write_rows
+from loopback import all_files, write_rows
 
 from converters.beam import on_beam
 from converters.convert import convert_set

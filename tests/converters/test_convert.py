@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Answer, Web, all_files, convert, make_picture, records, rejects, sha256, write_rows
+from loopback import Answer, Web, all_files, convert, make_picture, records, rejects, sha256, write_rows
 
 from converters.sets import SETS
 from grain_molmo.errors import ConfigError, StoreError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clips import clip, put
-from conftest import Web, all_files, convert, make_picture, records, rejects, write_rows
+from loopback import Web, all_files, convert, make_picture, records, rejects, write_rows
 
 from converters import media
 from converters.media import MediaBytes

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import make_picture, write_rows
 from fsspec.implementations.local import LocalFileSystem
+from loopback import make_picture, write_rows
 
 from converters.convert import convert_set
 from converters.dry_run import estimate_request

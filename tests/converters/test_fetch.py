@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import httpcore
 import pytest
-from conftest import Answer, Web, make_picture, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import Answer, Web, make_picture, sha256
 
 from converters.download import wait_before_next
 from converters.fetch import FetchPolicy, ImageCache, ImageFetcher, Picture

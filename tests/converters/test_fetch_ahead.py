@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Answer, Web, make_picture
+from loopback import Answer, Web, make_picture
 from PIL import Image
 
 from converters.fetch import FetchPolicy, FetchSpool, ImageCache, ImageFetcher

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Web, make_picture
+from loopback import Web, make_picture
 
 from grain_molmo.datasets.pixmo import PixMoCap, PixMoDocs
 from grain_molmo.store import load_manifest

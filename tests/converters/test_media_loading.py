@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import SIZE, clip, put
-from conftest import make_picture
+from loopback import make_picture
 
 from converters import media
 from converters.fetch import ImageCache, ImageFetcher

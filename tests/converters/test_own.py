@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Web, all_files, make_picture, rejects, sha256, write_rows
+from loopback import Web, all_files, make_picture, rejects, sha256, write_rows
 from own_sources import CAPTIONS, KINDS, add, convert_own, converted, tfrecord, write_array_record, write_source
 
 import grain_molmo as gm

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import make_picture
+from loopback import make_picture
 from own_sources import converted
 
 from converters.own_chat import chat_messages

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import Answer, Web, all_files, convert, make_picture, records, rejects, write_rows
 from killing import NOW, kill_after, start
+from loopback import Answer, Web, all_files, convert, make_picture, records, rejects, write_rows
 
 from converters.fetch import ImageFetcher
 from converters.rows import ArrowRows, read_rows, table_rows

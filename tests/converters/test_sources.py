@@ -6,7 +6,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_picture
+from loopback import make_picture
 
 from converters.rows import json_rows, parquet_rows
 from converters.schema import IMAGE, POINTS, TEXT, TEXTS, check_columns

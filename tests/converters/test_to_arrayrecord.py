@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Web, make_picture, sha256
+from loopback import Web, make_picture, sha256
 
 from converters.to_arrayrecord import main
 from grain_molmo.datasets.registry import get_dataset
