@@ -10,13 +10,12 @@ from converters.choose import STAGE_CHOICES, sets_of_stage
 from converters.convert import MakeRunner
 from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
 from converters.options import Options
-from converters.own import OwnSource, add_own_arguments, own_from_args
-from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source, set_name
-from converters.sets import SETS, find_set
+from converters.own_source import OwnSource, add_own_arguments, own_from_args
+from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
+from converters.sets import SETS, find_set, is_set
 from converters.sources import SourceSplit, open_source
 from converters.videos import default_video_dir
 from grain_molmo.errors import ConfigError
-from grain_molmo.store import canonical_name
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ examples:
     %(prog)s pixmo-cap pixmo-count --source path/to/datasets --data-dir DATA
   everything that pretraining needs, after a look at what it comes to:
     %(prog)s --stage pretraining --include-eval --data-dir DATA --dry-run
-  pictures, tables or shards of your own, under a name of your own:
-    %(prog)s my-captions --source path/to/folder --columns caption=TEXT --data-dir DATA
+  data of your own, from a table, a folder of pictures, save_to_disk, WebDataset or TFDS:
+    %(prog)s my-set --source path/to/it --columns caption=TEXT --data-dir DATA
   generated sample data, no network:
     %(prog)s all --sample --data-dir DATA
 
@@ -123,8 +122,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="with --sample: rows a set (64)")
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
-    add_fetch_arguments(parser)
     add_own_arguments(parser)
+    add_fetch_arguments(parser)
     return parser
 
 
@@ -167,40 +166,36 @@ def requests_from(args: argparse.Namespace) -> list[SetRequest]:
         raise ConfigError("say what to convert: NAME... or --stage STAGE (one of them)")
     if args.include_eval and not args.stage:
         raise ConfigError("--include-eval belongs to --stage; a set that is named is converted with all its splits")
-    own = own_from_args(args)
+    own = _own_request(args)
+    if own is not None:
+        return [own]
+    names = [name for given in args.names for name in (SETS if given == "all" else [find_set(given).name])]
+    if args.stage:
+        names = [spec.name for spec in sets_of_stage(args.stage, include_eval=args.include_eval)]
     sample = SampleRows(args.rows, args.seed) if args.sample else None
     with_eval = args.include_eval or not args.stage
     request = SetRequest(
         name="", source=args.source, split=args.split, include_eval=with_eval, revision=args.revision, sample=sample
     )
-    if args.stage:
-        names = [spec.name for spec in sets_of_stage(args.stage, include_eval=args.include_eval)]
-    else:
-        names = [name for given in args.names for name in (SETS if given == "all" else [given])]
-    requests = [_named(request, name, own) for name in names]
-    return list({set_name(request): request for request in requests}.values())
+    return [replace(request, name=name) for name in dict.fromkeys(names)]
 
 
-def _named(request: SetRequest, name: str, own: OwnSource | None) -> SetRequest:
-    """The request for a set: one that is known, else one of the user's own, which needs a source."""
-    if own is not None and request.source is None:
-        raise ConfigError("flags for data of your own need --source")
-    if own is not None:
-        return replace(request, name=name, own=own)
-    try:
-        return replace(request, name=find_set(name).name)
-    except ConfigError as error:
-        if request.source is None:
-            raise ConfigError(f"{error}. Data of your own, under a name of your own, need --source") from error
-        return replace(request, name=canonical_name(name), own=OwnSource())
+def _own_request(args: argparse.Namespace) -> SetRequest | None:
+    """The request for data of the user's own: what the flags say, or a name of no set with a source beside it."""
+    own = own_from_args(args)
+    if own is None:
+        if args.source is None or len(args.names) != 1 or args.names[0] == "all" or is_set(args.names[0]):
+            return None
+        own = OwnSource()
+    if args.source is None or len(args.names) != 1:
+        raise ConfigError("data of your own need one NAME, and where they are: --source HUB_OR_PATH")
+    return SetRequest(name=args.names[0], source=args.source, split=args.split, revision=args.revision, own=own)
 
 
 def in_folder_of_set(request: SetRequest) -> SetRequest:
     """The request for the set's own folder, where the source is a folder of several. Raises ConfigError."""
     if request.source is None:
         return request
-    if request.own is not None:
-        return replace(request, source=str(Path(request.source) / request.name))
     return replace(request, source=folder_of_set(Path(request.source), find_set(request.name)))
 
 
@@ -234,15 +229,17 @@ def excluding(options: Options, request: SetRequest, exclude: str | None) -> Opt
 
     Raises ConfigError if the rows of that source name no pictures.
     """
-    spec = find_set(request.name) if request.own is None else None
-    published = spec.excluded_by if spec and request.sample is None else None
-    is_hub = spec is not None and not is_local_source(request.source or spec.hub)
-    source = exclude or (published if is_hub else None)
+    if request.own is not None:
+        excluded, origin = read_excluded(exclude) if exclude else (frozenset[str](), None)
+        return replace(options, excluded=excluded, excluded_origin=origin)
+    spec = find_set(request.name)
+    is_own = request.sample is None and not is_local_source(request.source or spec.hub)
+    source = exclude or (spec.excluded_by if is_own else None)
     if source:
         excluded, origin = read_excluded(source)
         return replace(options, excluded=excluded, excluded_origin=origin)
-    if spec and published:
-        log.warning("%s: pictures of the evaluation set are not left out; --exclude %s", spec.name, published)
+    if spec.excluded_by and request.sample is None:
+        log.warning("%s: pictures of the evaluation set are not left out; --exclude %s", spec.name, spec.excluded_by)
     return options
 
 

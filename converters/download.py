@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 from converters.addresses import AddressRule, CheckedBackend, Resolve, system_addresses
+from converters.connections import Connections
 from converters.fetch_policy import FetchPolicy
 from converters.fetch_reasons import may_pass
 from grain_molmo.errors import FetchError, RowError
@@ -27,7 +28,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _COMPRESSED = frozenset({b"gzip", b"x-gzip", b"deflate"})  # not asked for, but some servers send it
 _SMALL_BYTES = 1 << 20  # bodies up to this are read without asking for room
 _PIECE_BYTES = 1 << 16  # decompressed at a time
-_KEPT_ALIVE_S = 10.0
 
 _HEADERS = [
     # Some hosts of PixMo's pictures refuse unnamed clients.
@@ -92,15 +92,7 @@ class Downloader:
         self._now = now
         connect = backend or cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
         self._backend = CheckedBackend(connect, AddressRule(policy), resolve)
-        # The semaphores below bound the connections. The pool's own bound loses a connection for good when a request
-        # is cancelled while it waits for one (httpcore issue 1093), so nothing may ever wait there.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            max_connections=None,
-            max_keepalive_connections=policy.connections,
-            keepalive_expiry=_KEPT_ALIVE_S,
-            network_backend=self._backend,
-        )
+        self._connections = Connections(self._backend, policy.connections, httpx.create_ssl_context())
         self._slots = asyncio.Semaphore(policy.connections)
         self._hosts: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()  # those somebody waits for
         self._memory = _Budget(policy.memory_bytes)
@@ -108,7 +100,7 @@ class Downloader:
     async def aclose(self) -> None:
         """Closes the connections."""
         self._backend.close()
-        await self._pool.aclose()
+        await self._connections.aclose()
 
     @contextlib.asynccontextmanager
     async def answer(self, url: str) -> AsyncIterator[Answer]:
@@ -159,7 +151,8 @@ class Downloader:
             try:
                 async with (
                     asyncio.timeout(policy.total_timeout_s) as deadline,
-                    self._pool.stream("GET", target, headers=_HEADERS, extensions={"timeout": timeouts}) as response,
+                    self._connections.to(target) as connection,
+                    connection.stream("GET", target, headers=_HEADERS, extensions={"timeout": timeouts}) as response,
                 ):
                     return await self._read(response, url, room, deadline)
             except (TimeoutError, httpcore.TimeoutException) as error:
@@ -182,19 +175,19 @@ class Downloader:
             raise RowError("too_many_bytes", f"{url}: {announced:,} bytes are announced")
         inflated = _Inflated() if headers.get(b"content-encoding", b"").lower() in _COMPRESSED else None
         most = self._policy.max_bytes if inflated or announced is None else announced
-        body = io.BytesIO()
         received = 0
-        async for piece in response.aiter_stream():
-            received += len(piece)
-            for part in inflated.parts(piece) if inflated else (piece,):
-                size = body.tell() + len(part)
-                if max(size, received) > self._policy.max_bytes:
-                    raise RowError("too_many_bytes", f"{url}: over {self._policy.max_bytes:,} bytes")
-                await room.enter(size, most, deadline)
-                body.write(part)
-        if inflated:
-            inflated.finish()
-        return body.getvalue()
+        with io.BytesIO() as body:  # empties it also when an error is raised, which would remember it
+            async for piece in response.aiter_stream():
+                received += len(piece)
+                for part in inflated.parts(piece) if inflated else (piece,):
+                    size = body.tell() + len(part)
+                    if max(size, received) > self._policy.max_bytes:
+                        raise RowError("too_many_bytes", f"{url}: over {self._policy.max_bytes:,} bytes")
+                    await room.enter(size, most, deadline)
+                    body.write(part)
+            if inflated:
+                inflated.finish()
+            return body.getvalue()
 
 
 def web_url(url: str) -> httpx.URL:

@@ -5,33 +5,26 @@
 """
 
 import asyncio
-import logging
-import os
 import threading
-import urllib.request
-from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
 
 import httpcore
 
 from converters.addresses import Resolve, system_addresses
-from converters.download import Downloader, Sleep, utc_now, web_url
+from converters.download import Sleep, utc_now, web_url
 from converters.fetch_policy import FetchPolicy
 from converters.image_cache import FetchSpool, ImageCache
+from converters.network import Network
 from converters.picture_check import Picture, WholePictures, check_picture
 from grain_molmo.errors import FetchError, RowError
 
 __all__ = ["FetchPolicy", "FetchSpool", "ImageCache", "ImageFetcher", "Picture", "check_picture"]
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 Request = tuple[str, str | None]
 """A URL, and the SHA-256 that its bytes must have or None."""
-
-_CHECKERS = min(8, os.cpu_count() or 1)
-_MOST_FRESH = 100_000  # remembered as looked through, a few hundred bytes each
+Outcome = Picture | FetchError
 
 
 class ImageFetcher:
@@ -66,10 +59,9 @@ class ImageFetcher:
         self._cache_only = cache_only
         self._options: dict[str, Any] = {"sleep": sleep, "now": now, "resolve": resolve, "backend": backend}
         self._lock = threading.Lock()
-        self._network: _Network | None = None  # once it is needed
+        self._network: Network | None = None  # once it is needed
         self._closed = False
-        self._asked: dict[Request, Future[Picture]] = {}  # in flight, for whoever wants it, too
-        self._fresh: set[Request] = set()  # in the cache, and looked through by us
+        self._asked: dict[Request, Future[Outcome]] = {}  # in flight, for whoever wants it, too
         self._pictures = WholePictures()
 
     def __enter__(self) -> "ImageFetcher":
@@ -110,10 +102,10 @@ class ImageFetcher:
             if picture is not None:
                 return picture
             asked = self._ask(request, spool)
-        try:
-            return asked.result()
-        except FetchError as error:  # several threads may wait for it: each raises one of its own
-            raise FetchError(error.reason, error.detail, error.attempts, error.time) from None
+        outcome = asked.result()
+        if isinstance(outcome, FetchError):
+            raise _anew(outcome)  # several threads may wait for it
+        return outcome
 
     def cached(self, key: str) -> Picture:
         """The picture that the cache holds under a SHA-256 of a URL that nobody knows any more.
@@ -125,7 +117,7 @@ class ImageFetcher:
             raise RowError(
                 "not_in_cache", f"{key}; the row names its picture by the hash of its URL: give --image-cache"
             )
-        return self._pictures.check(data)
+        return check_picture(data)
 
     def prefetch(self, requests: Iterable[Request]) -> None:
         """Begins to ask for pictures and returns; a `fetch` of one of them waits for it, or finds it done.
@@ -134,7 +126,8 @@ class ImageFetcher:
         not be asked, nothing is done.
         """
         spool = self._spool
-        if spool is None or self._cache_only:
+        store = self._store(spool)
+        if spool is None or store is None or self._cache_only:
             return
         for url, sha256 in requests:
             try:
@@ -142,11 +135,12 @@ class ImageFetcher:
             except RowError:
                 continue  # `fetch` will say so
             # Not looked at more closely: if something else lies there, `fetch` asks.
-            if not self._store(spool).path(url).exists() and spool.failure(url, sha256) is None:
+            if not store.path(url).exists() and spool.failure(url, sha256) is None:
                 self._ask((url, sha256), spool)
 
-    def _store(self, spool: FetchSpool) -> ImageCache:
-        return self.cache or spool.pictures
+    def _store(self, spool: FetchSpool | None) -> ImageCache | None:
+        """Where pictures lie, if anywhere."""
+        return self.cache or (spool.pictures if spool else None)
 
     def _on_disk(self, request: Request, spool: FetchSpool | None) -> Picture | None:
         """What is known of a request. Raises RowError if it is known to fail; None if the network must say."""
@@ -154,16 +148,12 @@ class ImageFetcher:
         failure = spool.failure(url, sha256) if spool else None
         if failure is not None:
             raise failure
-        store = self._store(spool) if spool else self.cache
+        store = self._store(spool)
         data = store.read(url) if store else None
-        with self._lock:
-            is_fresh = request in self._fresh
-            self._fresh.discard(request)
         if data is not None:
             try:
-                # In the spool there are only pictures that we looked through.
-                has_seen_it = is_fresh or self.cache is None
-                return check_picture(data, sha256) if has_seen_it else self._pictures.check(data, sha256)
+                # What we wrote is whole. What the user has is taken as the published pipeline would.
+                return check_picture(data, sha256)
             except RowError:
                 # A failure that somebody cached, or a picture that changed: the network decides, if it may.
                 if self._cache_only:
@@ -172,7 +162,7 @@ class ImageFetcher:
             raise RowError("not_in_cache", url)
         return None
 
-    def _ask(self, request: Request, spool: FetchSpool | None) -> "Future[Picture]":
+    def _ask(self, request: Request, spool: FetchSpool | None) -> "Future[Outcome]":
         """Begins to ask the network, unless it is being asked already."""
         with self._lock:
             if request in self._asked:
@@ -180,9 +170,9 @@ class ImageFetcher:
             if self._closed:
                 raise RuntimeError("the fetcher is closed")
             if self._network is None:
-                self._network = _Network(self.policy, self._options)
+                self._network = Network(self.policy, self._options)
             network = self._network
-            future = network.begin(lambda: self._from_network(network, request, spool))
+            future = network.begin(web_url(request[0]).host, lambda: self._from_network(network, request, spool))
             self._asked[request] = future
         future.add_done_callback(lambda _: self._forget(request))
         return future
@@ -191,82 +181,37 @@ class ImageFetcher:
         with self._lock:
             self._asked.pop(request, None)
 
-    async def _from_network(self, network: "_Network", request: Request, spool: FetchSpool | None) -> Picture:
-        url, sha256 = request
+    async def _from_network(self, network: Network, request: Request, spool: FetchSpool | None) -> Outcome:
+        outcome = await self._download(network, request, spool)
+        if isinstance(outcome, FetchError) and spool:
+            await network.in_thread(lambda: spool.add_failure(*request, outcome))
+        return outcome
+
+    async def _download(self, network: Network, request: Request, spool: FetchSpool | None) -> Outcome:
+        """What asking comes to; a failure as a value, for a raised one holds on to the bytes where it was raised."""
+        url = request[0]
         try:
             async with network.downloader.answer(url) as answer:
-                try:
-                    return await network.in_thread(lambda: self._accept(request, answer.data, spool))
-                except RowError as error:
-                    raise FetchError(error.reason, f"{url}: {error.detail}", answer.attempts, answer.time) from error
+                found = await network.in_thread(lambda: self._accept(request, answer.data, spool))
+                if isinstance(found, Picture):
+                    return found
+                return FetchError(found.reason, f"{url}: {found.detail}", answer.attempts, answer.time)
         except FetchError as error:
-            failure = error
-            if spool:
-                await network.in_thread(lambda: spool.add_failure(url, sha256, failure))
-            raise
+            return _anew(error)
 
-    def _accept(self, request: Request, data: bytes, spool: FetchSpool | None) -> Picture:
-        """Checks and keeps what came. Raises RowError."""
+    def _accept(self, request: Request, data: bytes, spool: FetchSpool | None) -> Picture | RowError:
+        """Checks and keeps what came; what is wrong with it is returned, too."""
         url, sha256 = request
-        picture = self._pictures.check(data, sha256)
-        if self.cache:
-            self.cache.write(url, data)
-            with self._lock:
-                if len(self._fresh) < _MOST_FRESH:
-                    self._fresh.add(request)
-        elif spool:
-            spool.pictures.write(url, data)
+        try:
+            picture = self._pictures.check(data, sha256)
+        except RowError as error:
+            return RowError(error.reason, error.detail)
+        store = self._store(spool)
+        if store:
+            store.write(url, data)
         return picture
 
 
-class _Network:
-    """A thread that runs the downloads, and some that look at what they bring."""
-
-    def __init__(self, policy: FetchPolicy, options: dict[str, Any]):
-        _mention_proxies()
-        self._threads = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
-        self._thread.start()
-        self.downloader = self.begin(lambda: _open(policy, options)).result()
-
-    def begin(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
-        """Starts work in the loop, from another thread."""
-
-        async def run() -> T:
-            return await work()
-
-        return asyncio.run_coroutine_threadsafe(run(), self._loop)
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """What work that takes a while returns."""
-        return await self._loop.run_in_executor(self._threads, work)
-
-    def close(self) -> None:
-        """Stops what runs."""
-        self.begin(self._stop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._threads.shutdown(cancel_futures=True)
-
-    async def _stop(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self.downloader.aclose()
-
-
-async def _open(policy: FetchPolicy, options: dict[str, Any]) -> Downloader:
-    return Downloader(policy, **options)
-
-
-def _mention_proxies() -> None:
-    named = {kind: proxy for kind, proxy in urllib.request.getproxies().items() if kind in ("http", "https", "all")}
-    if named:
-        log.warning(
-            "The proxy of the environment (%s) is not used for pictures: behind it nobody could check that an address "
-            "that a row names is public. They are asked for directly.",
-            ", ".join(f"{kind}_proxy" for kind in sorted(named)),
-        )
+def _anew(error: FetchError) -> FetchError:
+    """The same error, without what it remembers of where it was raised."""
+    return FetchError(error.reason, error.detail, error.attempts, error.time)

@@ -91,6 +91,7 @@ class ShardWorker:
         conversion: whose jobs it does.
         opened: what `open_request` said, if the caller has it.
         videos: the folder of videos, if the caller has it listed.
+        fetcher: instead of one that the options describe; closed with the worker.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class ShardWorker:
         *,
         opened: tuple[SetSpec, list[SourceSplit]] | None = None,
         videos: VideoFolder | None = None,
+        fetcher: ImageFetcher | None = None,
     ):
         options = conversion.options
         self.conversion = conversion
@@ -110,7 +112,8 @@ class ShardWorker:
         self.pool = self._exit.enter_context(_media_pool(options.workers))
         cache = ImageCache(options.image_cache) if options.image_cache else None
         # Closed before the pool, so that no thread goes on waiting for a picture.
-        self._fetcher = self._exit.enter_context(ImageFetcher(options.fetching, cache, cache_only=options.cache_only))
+        fetcher = fetcher or ImageFetcher(options.fetching, cache, cache_only=options.cache_only)
+        self._fetcher = self._exit.enter_context(fetcher)
         self.loader = MediaLoader(self._fetcher)
 
     def __enter__(self) -> "ShardWorker":

@@ -80,9 +80,10 @@ def _without_placeholders(text: str, seen: dict[str, int], num_images: int) -> s
         kind = match[1]
         seen[kind] += 1
         before, after = text[: match.start()], text[match.end() :]
-        inside = _has_words(before) and _has_words(after) and not before.endswith("\n") and "\n" not in match[0]
-        words = f" {_name(kind, seen[kind], num_images)} " if inside else "\n" if "\n" in match[0] else " "
-        pieces += [text[at : match.start()], words]
+        ends_line, starts_line = "\n" in match[0], before.endswith("\n")
+        inside = _has_words(before) and _has_words(after) and not ends_line and not starts_line
+        gap = "" if starts_line else "\n" if ends_line else " "
+        pieces += [text[at : match.start()], f" {_name(kind, seen[kind], num_images)} " if inside else gap]
         at = match.end()
     return "".join([*pieces, text[at:]]).strip() if pieces else text
 

@@ -49,8 +49,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "subtitle": ("subtitle", "subtitles"),
 }
 
-FIELDS = tuple(_NAMES)
-"""What a column can mean."""
+NOTHING = "nothing"
+FIELDS = (*_NAMES, NOTHING)
+"""What a column can mean; a column that means nothing stays with the metadata."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ from converters.own_tables import visible_files
 from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
 
-KEY = "__key__"
+KEY, FOLDER = "__key__", "folder"
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MOST_TEXT_BYTES = 64 << 20  # of what is packed in a few of them
 _PACKED = ".gz"
 
 
 class GroupedRows:
-    """A row for each sample: its texts by suffix, the fields of its JSON, `image` or `images`, `video`, `__key__`.
+    """A row for each sample: its texts by suffix, the fields of its JSON, `image` or `video` (a list where there are
+    several), `folder` if it lies in one, and its name as `__key__`.
 
     Members of other kinds have columns, but nothing in them: unpickling, for one, would run what somebody wrote.
 
@@ -75,6 +76,8 @@ class GroupedRows:
     def row(self, index: int) -> Row:
         """One sample. Raises RowError: `bad_member`."""
         row: Row = {KEY: self._keys[index]}
+        if folder := self._keys[index].rpartition("/")[0]:
+            row[FOLDER] = folder
         media: dict[str, list[bytes]] = {"image": [], "video": []}
         for member in range(self._first[index], self._first[index + 1]):
             suffix = self._names[self._suffix[member]]
@@ -222,7 +225,7 @@ def folder_rows(root: Path, anywhere: bool) -> GroupedRows:
     """The samples of a folder: pictures and videos with files of the same name beside them.
 
     Args:
-        root: of the folder; the column `folder` is the name of the one that a sample lies in.
+        root: the folder.
         anywhere: links may lead out of it.
     """
     real = os.path.realpath(root)

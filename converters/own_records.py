@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 from array_record.python.array_record_module import ArrayRecordReader
 
 from converters.own_features import Feature
+from converters.own_groups import KEY
 from converters.own_tables import Part, split_of, visible_files
 from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
@@ -140,7 +141,7 @@ class ExampleRows:
             first = [self.row(index) for index in range(min(8, len(self)))]
         except RowError as error:
             raise ConfigError(f"{where}: its records are not tf.train.Example ({error})") from error
-        self.columns = tuple(dict.fromkeys(name for row in first for name in row))
+        self.columns = tuple(dict.fromkeys((KEY, *(name for row in first for name in row))))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -153,7 +154,7 @@ class ExampleRows:
             features = decode_example(payload)
             if not features:
                 raise ValueError("it has no features")
-            return self._parse(features)
+            return {KEY: _key(index), **self._parse(features)}
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise RowError("bad_record", f"record {index}, {payload[:24]!r}: {error}") from error
 
@@ -162,12 +163,16 @@ class ExampleRows:
         columns: dict[str, list[Any]] = {name: [] for name in names}
         for index in range(len(self)):
             try:
-                row = self.row(index)
+                row = self.row(index) if set(names) - {KEY} else {}
             except RowError:
                 row = {}
             for name, values in columns.items():
-                values.append(row.get(name))
+                values.append(_key(index) if name == KEY else row.get(name))
         return columns
+
+
+def _key(index: int) -> str:
+    return f"{index:09d}"
 
 
 def plain_features(features: Mapping[str, list[Any]]) -> Row:

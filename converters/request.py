@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
-from converters.own import OwnSource, open_own
+from converters.own import open_own
+from converters.own_source import OwnSource
 from converters.sets import find_set
 from converters.sources import SourceSplit, open_source
 from converters.spec import SetSpec

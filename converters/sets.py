@@ -16,9 +16,18 @@ SETS: dict[str, SetSpec] = {
 
 def find_set(name: str) -> SetSpec:
     """The set of a name or alias, '-' and '_' alike. Raises ConfigError listing the names there are."""
-    canonical = canonical_name(name).lower()
-    for spec in SETS.values():
-        if canonical in (spec.name, *spec.aliases):
-            return spec
+    spec = _known(name)
+    if spec is not None:
+        return spec
     known = ", ".join(spec.name.replace("_", "-") for spec in SETS.values())
-    raise ConfigError(f"{name!r} cannot be converted; known sets: {known}")
+    raise ConfigError(f"{name!r} cannot be converted; known sets: {known}. Data of your own need a --source")
+
+
+def is_set(name: str) -> bool:
+    """Whether a name or alias is that of a set."""
+    return _known(name) is not None
+
+
+def _known(name: str) -> SetSpec | None:
+    canonical = canonical_name(name).lower()
+    return next((spec for spec in SETS.values() if canonical in (spec.name, *spec.aliases)), None)

@@ -165,6 +165,11 @@ class RecordReader:
         for info in self._shards:
             _check_size(self._folder / info.file, info)
 
+    def open(self, shard: int) -> None:
+        """Opens a shard. Raises StoreError if it is missing, has another size, or its index does not read."""
+        info = self._shards[shard]
+        _open_readers.get(self._folder / info.file, info)
+
     def is_whole(self, shard: int) -> bool:
         """Whether a shard is there and has the size that it should have."""
         info = self._shards[shard]
@@ -176,11 +181,18 @@ class RecordReader:
 
     def read(self, shard: int, record: int) -> bytes:
         """Payload of one record of one shard."""
+        return self.read_range(shard, record, record + 1)[0]
+
+    def read_range(self, shard: int, start: int, stop: int) -> Sequence[bytes]:
+        """Payloads of successive records of one shard. Raises StoreError naming the first if any does not read."""
         info = self._shards[shard]
         path = self._folder / info.file
         reader = _open_readers.get(path, info)
         try:
             # The range overload: reading by a list of indices scans the whole shard's chunk table at each call.
-            return reader.read(record, record + 1)[0]
+            payloads = reader.read(start, stop)
+            if len(payloads) != stop - start:
+                raise IndexError(f"{len(payloads)} of {stop - start} records")
+            return payloads
         except (RuntimeError, IndexError) as error:
-            raise StoreError(f"{path}: record {record} does not read ({error}); {_REPAIR}") from error
+            raise StoreError(f"{path}: record {start} does not read ({error}); {_REPAIR}") from error

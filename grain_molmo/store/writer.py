@@ -132,20 +132,21 @@ class SplitWriter:
         """
         self._require_unwritten(shard)
         known = self._known_before(shard)
-        new_media: dict[str, MediaRef] = {}
+        new_media: list[str] = []
         # Two files grow together, so the annotations of a shard (small) wait in memory while its media stream to disk.
         payloads: list[bytes] = []
         uses = 0
 
-        @functools.cache  # many rows may speak of one picture
-        def is_known(sha256: str) -> bool:
-            if sha256 in self._store:
-                return True
-            first = known.first_shard(sha256)
-            return first is not None and first < shard
+        seen: set[str] = set()
 
         def is_new(ref: MediaRef) -> bool:
-            return ref.sha256 not in new_media and not is_known(ref.sha256)
+            if ref.sha256 in seen:
+                return False
+            seen.add(ref.sha256)
+            if ref.sha256 in self._store:
+                return False
+            first = known.first_shard(ref.sha256)
+            return first is None or first >= shard
 
         def media_payloads() -> Iterator[bytes]:
             nonlocal uses
@@ -161,7 +162,7 @@ class SplitWriter:
                         raise StoreError(
                             f"record {record.id!r} refers to media {ref.sha256}, whose bytes were not given"
                         )
-                    new_media[ref.sha256] = ref
+                    new_media.append(ref.sha256)
                     yield encode_media(ref, media[ref.sha256])
 
         piece = f"{shard:05d}-{uuid.uuid4().hex[:8]}"
@@ -180,7 +181,7 @@ class SplitWriter:
             {
                 "annotations": asdict(info),
                 "media": asdict(media_info) if new_media else None,
-                "media_keys": list(new_media),
+                "media_keys": new_media,
                 "media_uses": uses,
                 "rejects": [asdict(reject) for reject in rejects],
             },

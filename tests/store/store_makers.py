@@ -32,6 +32,19 @@ def two_shards() -> list[list[Item]]:
     return [[item(0, a), item(1, a), item(2, b)], [item(3, b), item(4, c, d), item(5)]]
 
 
+ODD = Reject(7, "\ud800", "dead_link", "\udfff \\ ü", "http://h/\ud83d")
+
+
+def older_rows(count: int) -> list[list[Item]]:
+    """Another conversion of the split that `write_two` writes, with one picture in common."""
+    return [[item(100 + shard, picture(0), picture(100 + shard))] for shard in range(count)]
+
+
+def write_two(data_dir: Path) -> None:
+    """Writes `two_shards`, with a reject."""
+    write_split(data_dir, two_shards(), rejects=[ODD], version=1)
+
+
 def write_split(
     data_dir: Path,
     shards: Sequence[Sequence[Item]],

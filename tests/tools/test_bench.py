@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from grain_molmo.packing.planner import RowPacker, Waiting
-from grain_molmo.tools.bench import packing
+from grain_molmo.tools.bench import fetch, packing
+from grain_molmo.tools.bench.fetch_server import KINDS
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, best_knapsack
 from grain_molmo.tools.bench.packing_lengths import MIXTURES
 from grain_molmo.tools.bench.pictures import read_pictures, sample_pictures
@@ -49,7 +50,7 @@ def test_a_table_aligns_numbers_to_the_right():
     ]
 
 
-@pytest.mark.parametrize("name", ["image", "video", "packing", "read", "loader"])
+@pytest.mark.parametrize("name", ["image", "video", "packing", "read", "loader", "fetch"])
 def test_every_benchmark_explains_itself(name, capsys):
     assert main(["bench", name, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
@@ -213,3 +214,19 @@ def test_the_video_benchmark_compares_the_same_frames(capsys, tmp_path):
         assert clips["long, 4 frames"]["shown"] == 4
         assert report["figures"]["memory"]["beside_mb"] < 100
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+# ---- fetch ----
+
+
+def test_every_kind_of_url_comes_to_what_it_should_in_bounded_memory(capsys):
+    words = ("--urls", "250", "--good", "8", "--rounds", "1", "--timeout", "0.25")
+    figures = run_json(capsys, "fetch", *words)["figures"]
+    mixed, good = figures["mixed"], figures["good"]
+    assert mixed["wrong"] == []
+    assert {kind: set(outcomes) for kind, outcomes in mixed["outcomes"].items()} == {
+        kind: {reason or "stored"} for kind, (_, reason) in KINDS.items()
+    }
+    assert mixed["urls"] == sum(sum(outcomes.values()) for outcomes in mixed["outcomes"].values()) == 250
+    assert mixed["peak_bytes"] - mixed["peak_bytes_before"] < 500e6  # a gigabyte was on offer, several times
+    assert math.isclose(good["ratio"], good["pictures_per_s"][fetch.OURS] / good["pictures_per_s"][fetch.BASELINE])
