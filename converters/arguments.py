@@ -200,7 +200,12 @@ def in_folder_of_set(request: SetRequest) -> SetRequest:
 
 
 def options_from(args: argparse.Namespace) -> Options:
-    """What the command line says beside the sets; the pictures to leave out are another matter."""
+    """What the command line says beside the sets; the pictures to leave out are another matter.
+
+    Raises ConfigError for flags that contradict each other.
+    """
+    if args.force and args.retry_rejects:
+        raise ConfigError("--force converts all rows anew, --retry-rejects only those that were rejected: choose one")
     video_dir = args.video_dir or default_video_dir()
     return Options(
         validation_fraction=args.validation_fraction,

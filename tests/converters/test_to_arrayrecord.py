@@ -123,6 +123,9 @@ def test_wrong_columns_are_a_failure_that_names_them(tmp_path: Path, capsys):
         ["pixmo-cap", "--sample", "--source", "somewhere"],
         ["pixmo-cap", "--validation-fraction", "1.5"],
         ["pixmo-cap", "--max-rows", "0"],
+        ["pixmo-cap", "--max-rejected", "30"],
+        ["pixmo-cap", "--force", "--retry-rejects"],
+        ["my-captions", "--columns", "caption=TEXT"],
     ],
 )
 def test_wrong_usage_has_its_own_exit_code(tmp_path: Path, arguments: list[str]):
