@@ -144,12 +144,13 @@ def _set_spec(name: str, own: OwnSource, root: Path | None, sources: Sequence[So
     name_column = _identity_column(sources[0].rows)
     classes = {column: names for one in sources for column, names in class_names(one.rows.schema).items()}
 
+    top = root if root is not None and root.is_dir() else None
+
     def folders(place: Place) -> Folders:
         if own.media_dir is not None:
             return Folders((Path(own.media_dir).expanduser(),), own.allow_any_path)
-        beside = (place.folder,) if place.folder is not None else ()
-        top = (root,) if root is not None and root.is_dir() and beside and root != place.folder else ()
-        return Folders((*beside, *top), own.allow_any_path)
+        roots = (place.folder, top) if place.folder is not None else ()
+        return Folders(tuple(dict.fromkeys(one for one in roots if one is not None)), own.allow_any_path)
 
     def shown(row: Row, place: Place) -> tuple[str, list[MediaSource]]:
         columns = find_columns(tuple(row), own.columns)

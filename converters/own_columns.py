@@ -64,6 +64,11 @@ class Columns:
 
     by_field: Mapping[str, tuple[str, ...]]
 
+    @functools.cached_property
+    def found(self) -> tuple[str, ...]:
+        """The fields that have a column."""
+        return tuple(field for field, names in self.by_field.items() if names)
+
     def values(self, row: Row, field: str) -> list[Any]:
         """What the row has in the field's columns, the likeliest first; without what is empty."""
         return [row[name] for name in self.by_field[field] if not is_empty(row.get(name))]

@@ -65,7 +65,7 @@ def has_lesson(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) ->
 
 def _given(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """What the row says, by field."""
-    given = {field: _read(field, columns.value(row, field)) for field in columns.by_field if field not in _NOT_TEXT}
+    given = {field: _read(field, columns.value(row, field)) for field in columns.found if field not in _NOT_TEXT}
     return {field: value for field, value in given.items() if value is not None} | dict(values)
 
 
