@@ -1,4 +1,4 @@
-"""A converter in a process of its own, to be killed; what is fetched gets a fixed time, so that stores compare.
+"""A converter in a process of its own, to be killed. Time and the port of URLs are fixed, so that stores compare.
 
 python killing.py ARGUMENTS OF THE CONVERTER...
 """
@@ -30,9 +30,13 @@ def kill_after(arguments: list[str], until: Callable[[], bool]) -> None:
 
 
 if __name__ in ("__main__", "__mp_main__"):  # also in the processes that a conversion starts
-    sys.path[0] = str(Path(__file__).parents[2])
+    sys.path[:1] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+    from loopback import digest_without_port
+
+    from converters import plan
     from converters.fetch import ImageFetcher
 
+    plan._digest = digest_without_port
     ImageFetcher.__init__.__kwdefaults__["now"] = lambda: NOW
 
 if __name__ == "__main__":

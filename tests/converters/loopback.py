@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -80,6 +81,11 @@ def all_files(data_dir: Path) -> dict[str, bytes]:
     """What the store holds; its locks are no part of it."""
     paths = [path for path in sorted(data_dir.rglob("*")) if path.is_file() and ".locks" not in path.parts]
     return {str(path.relative_to(data_dir)): path.read_bytes() for path in paths}
+
+
+def digest_without_port(text: str) -> str:
+    """What `plan` takes for the identity of a URL, the same whichever port the web server of the test has."""
+    return hashlib.sha256(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", text).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass
