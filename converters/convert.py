@@ -226,7 +226,7 @@ def shard_jobs(plan: SplitPlan, rejects: Sequence[Reject] | None = None) -> Iter
 
 
 def _convert_split(plan: SplitPlan, opened: Opened, run: Runner, summary: Summary) -> SplitManifest | None:
-    """Converts one split and adds to the summary; what the store has of it then, None if that is nothing."""
+    """Converts one split and adds to the summary; what the store has of it, None if nothing could be converted."""
     options = opened.conversion.options
     chosen = arguments(opened.spec, plan, options)
     committed = _committed(opened, plan.split)
@@ -267,11 +267,10 @@ def _write_split(
     committed: SplitManifest | None,
     retried: Sequence[Reject] | None = None,
 ) -> SplitManifest | None:
-    """Writes and commits a split, or those of its shards that rows can be added to."""
+    """Writes and commits a split, or those of its shards that rows can be added to; None if no row is in a record."""
     spec, data_dir = opened.spec, opened.conversion.data_dir
     more = {"retry_of": committed.shards[0].file} if committed and retried is not None else {}
     writer = begin_split(opened, plan, **more)
-    media_before = len(MediaStore(data_dir))
     with Progress(f"{spec.name} {plan.split}", plan.num_rows) as progress:
         rejected = 0
         for done, result in enumerate(run(shard_jobs(plan, retried), progress.update), 1):
@@ -290,15 +289,15 @@ def _write_split(
         writer.discard()  # so that a second try does not start with everything rejected
         if committed is None:  # else the table of the split that stays
             save_rejects(data_dir, spec.name, plan.split, rejects)
-        return committed
+        return None
     if len(rejects) > opened.conversion.options.max_rejected * plan.num_rows:
         summary.refused[plan.split] = too_many_rejected(spec, plan, rejects, opened.conversion.options.max_rejected)
         return committed
     uses = writer.media_uses()
     manifest = writer.finish(**arguments(spec, plan, opened.conversion.options), rejects=rejects)
-    store = MediaStore(data_dir)
-    new = len(store) - media_before
-    media_shards = next((group.shards for group in store.groups if group.name == manifest.media_group), ())
+    added = [group for group in MediaStore(data_dir).groups if group.name == manifest.media_group]
+    media_shards = [shard for group in added for shard in group.shards]
+    new = sum(map(len, added))
     summary.media_new += new
     summary.media_shared += uses - new
     summary.num_bytes += sum(shard.num_bytes for shard in (*manifest.shards, *media_shards))
