@@ -50,7 +50,7 @@ def test_a_table_aligns_numbers_to_the_right():
     ]
 
 
-@pytest.mark.parametrize("name", ["image", "video", "packing", "read", "loader", "fetch"])
+@pytest.mark.parametrize("name", ["image", "video", "packing", "read", "loader", "convert", "fetch"])
 def test_every_benchmark_explains_itself(name, capsys):
     assert main(["bench", name, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
@@ -230,3 +230,12 @@ def test_every_kind_of_url_comes_to_what_it_should_in_bounded_memory(capsys):
     assert mixed["urls"] == sum(sum(outcomes.values()) for outcomes in mixed["outcomes"].values()) == 250
     assert mixed["peak_bytes"] - mixed["peak_bytes_before"] < 500e6  # a gigabyte was on offer, several times
     assert math.isclose(good["ratio"], good["pictures_per_s"][fetch.OURS] / good["pictures_per_s"][fetch.BASELINE])
+
+
+def test_convert_measures_one_process_and_several_that_write_the_same(capsys):
+    figures = run_json(capsys, "convert", "--rows", "9000", "--n-procs", "1", "2")["figures"]
+    assert figures["baseline_rows_per_s"] > 0
+    one, two = (figures["conversions"][number] for number in ("1", "2"))
+    assert one["records"] == two["records"] == 9000
+    assert one["store_bytes"] == two["store_bytes"]
+    assert math.isclose(one["ratio"], one["rows_per_s"] / figures["baseline_rows_per_s"])

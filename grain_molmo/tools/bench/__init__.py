@@ -5,6 +5,7 @@
   packing  rows from lengths, against the published knapsack and a first fit
   read     records at random, against Grain's ArrayRecordDataSource
   loader   batches, against decoding the same pictures without a loader
+  convert  rows into a store, against array_record alone
   fetch    pictures from a web server that misbehaves, against a plain HTTP client
 
 `grain-molmo bench BENCHMARK --help` says more of each. Machines are noisy: trust the ratios before the seconds.
@@ -12,10 +13,18 @@
 
 import argparse
 
-from grain_molmo.tools.bench import fetch, image, loader, packing, read, video
+from grain_molmo.tools.bench import convert, fetch, image, loader, packing, read, video
 from grain_molmo.tools.bench.report import print_report
 
-_BENCHMARKS = {"image": image, "video": video, "packing": packing, "read": read, "loader": loader, "fetch": fetch}
+_BENCHMARKS = {
+    "image": image,
+    "video": video,
+    "packing": packing,
+    "read": read,
+    "loader": loader,
+    "convert": convert,
+    "fetch": fetch,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
