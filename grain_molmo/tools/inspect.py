@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.datasets.registry import CONVERTED_DATASETS, get_dataset
+from grain_molmo.datasets.written import WrittenDataset, is_written
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import AnnotationSource, canonical_name, list_converted, resolve_data_dir
 from grain_molmo.tools.arguments import whole_number
@@ -207,6 +208,10 @@ def sample_examples(
 
     A set without a dataset class shows its records as they are stored.
     """
+    if is_written(data_dir, name):
+        split = "train" if "train" in splits else splits[0]
+        written = WrittenDataset(name, split, data_dir)
+        return [(i, written[i]) for i in _spread(range(len(written)), number)]
     if dataset not in CONVERTED_DATASETS:
         records = AnnotationSource(data_dir, name, splits)
         places = range(len(records))

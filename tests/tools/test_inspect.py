@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from grain_molmo.datasets.base import open_media_store
+from grain_molmo.datasets.written import write_dataset
 from grain_molmo.store import MediaStore, Record, Reject, SplitWriter, load_manifest
 from grain_molmo.tools.cli import main
 from grain_molmo.tools.readable import human_bytes, jsonable, printable, readable, table
@@ -193,6 +194,15 @@ def test_a_set_of_one_s_own_shows_its_records_whatever_their_text(inspect, tmp_p
     assert "9,999 characters" in text
     assert report["examples"][0]["example"]["text"] == odd
     assert report["records"]["columns"] == {"text": "str", "maybe": "null"}
+
+
+def test_examples_that_were_written_are_shown_as_their_reader_sees_them(inspect, tmp_path):
+    example = {"question": "What is this?", "answer": "Noise.", "image": np.zeros((30, 40, 3), np.uint8)}
+    write_dataset([example], tmp_path, "my-noise", "held_out", progress=False)
+    code, out = inspect("my-noise", "--data-dir", tmp_path)
+    assert code == 0
+    assert "40x30 pixels" in out
+    assert "answer    Noise." in out
 
 
 def test_sources_with_a_limit_of_rows_count_the_rows_that_were_read(data_dir):
