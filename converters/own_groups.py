@@ -5,6 +5,7 @@ A sample is what has the same name up to the first dot: `0001.jpg`, `0001.txt`, 
 
 import gzip
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -20,6 +21,8 @@ from converters.own_columns import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from converters.own_tables import visible_files
 from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
+
+log = logging.getLogger(__name__)
 
 KEY, FOLDER = "__key__", "folder"
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -100,6 +103,8 @@ class GroupedRows:
         kind = _kind(suffix)
         if kind is None:
             return None
+        if self._size[member] < 0:
+            raise RowError("bad_member", f"{self._name(member)} is a link or has holes; pack the file itself")
         data = self._read(self._file[member], self._offset[member], self._size[member])
         try:
             if suffix.endswith(_PACKED):
@@ -108,8 +113,10 @@ class GroupedRows:
                 return json.loads(data)
             return data.decode("utf-8-sig").strip() if kind == "text" else data
         except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
-            key = self._keys[_last_at_most(self._first, member)]
-            raise RowError("bad_member", f"{key}.{suffix} does not read ({error})") from error
+            raise RowError("bad_member", f"{self._name(member)} does not read ({error})") from error
+
+    def _name(self, member: int) -> str:
+        return f"{self._keys[_last_at_most(self._first, member)]}.{self._names[self._suffix[member]]}"
 
     def select(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Whole columns; None where a sample lacks one or cannot be read. The keys cost nothing."""
@@ -203,7 +210,7 @@ def _open_seekable(path: Path) -> IO[bytes]:
 
 
 def _tar_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each regular file, hidden ones left out."""
+    """Name, offset and size of each file, hidden ones left out; a size of -1 if its bytes do not lie there in one."""
     file.seek(0, os.SEEK_END)
     end = file.tell()
     file.seek(0)
@@ -212,13 +219,28 @@ def _tar_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
             while (member := tar.next()) is not None:
                 cast("Any", tar).members.clear()  # it would keep every one
                 name = member.name.removeprefix("./")
-                if not member.isreg() or member.issparse() or name.rpartition("/")[2].startswith("."):
+                is_link = member.islnk() or member.issym()
+                if not (member.isreg() or is_link) or name.rpartition("/")[2].startswith("."):
                     continue
                 if member.offset_data + member.size > end:
                     raise ConfigError(f"{path} is cut off within {name}")
-                yield name, member.offset_data, member.size
+                yield name, member.offset_data, -1 if is_link or member.issparse() else member.size
+            _require_end(path, file, tar.offset)
     except tarfile.TarError as error:
         raise ConfigError(f"{path} does not read as a tar file ({error})") from error
+
+
+def _require_end(path: Path, file: IO[bytes], offset: int) -> None:
+    """Raises ConfigError unless zeros alone follow the last member: `tarfile` takes a damaged header for the end."""
+    file.seek(offset)
+    if not (block := file.read(tarfile.BLOCKSIZE)):
+        log.warning("%s has no mark at its end, so it may have been cut off", path)
+    while block:
+        if block.strip(b"\0"):
+            raise ConfigError(
+                f"{path} does not read as a tar file beyond byte {offset:,}: damaged, cut off, or several"
+            )
+        block = file.read(1 << 20)
 
 
 def folder_rows(root: Path, anywhere: bool) -> GroupedRows:

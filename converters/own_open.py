@@ -18,6 +18,7 @@ from converters.own_tables import (
     open_table,
     saved_parts,
     split_of,
+    visible_files,
 )
 from converters.rows import Rows
 from converters.sources import SourceSplit, open_source
@@ -54,12 +55,13 @@ def _kind_of(path: Path) -> str:
         return "hf"
     if find_tfds(path):
         return "tfds"
-    names = [one for one in path.rglob("*") if one.is_file()]
+    names = visible_files(path)
     if any(map(is_tar, names)):
         return "webdataset"
     if any(map(is_records, names)):
         return "records"
-    return "folder" if not any(map(is_table, names)) or _metadata_table(path) else "table"
+    tables = [one for one in names if is_table(one)]
+    return "folder" if not tables or any(one.name.startswith("metadata.") for one in tables) else "table"
 
 
 def _open_local(path: Path, own: OwnSource, splits: Sequence[str] | None) -> list[SourceSplit]:
@@ -131,12 +133,9 @@ def _folder(path: Path, own: OwnSource) -> tuple[list[Part], Opener]:
 
 def _metadata_tables(path: Path) -> list[Path]:
     """The tables of a folder of pictures: `metadata.*` in it or in the folders of its splits, or the only table."""
-    named = sorted(one for one in path.rglob("metadata.*") if is_table(one))
-    return named or (tables if len(tables := [one for one in path.iterdir() if is_table(one)]) == 1 else [])
-
-
-def _metadata_table(path: Path) -> bool:
-    return any(is_table(one) for one in path.rglob("metadata.*"))
+    tables = [one for one in visible_files(path) if is_table(one)]
+    beside = [one for one in tables if one.parent == path]
+    return [one for one in tables if one.name.startswith("metadata.")] or (beside if len(beside) == 1 else [])
 
 
 _PARTS: dict[str, Callable[[Path, OwnSource], tuple[list[Part], Opener]]] = {

@@ -35,8 +35,17 @@ def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
     >>> to_annotation({"image": ..., "caption": "Red.", "metadata": {(0, 1.5): np.float32(2)}}, "image")
     {'example': {'caption': 'Red.', 'metadata': {'@items': [[[0, 1.5], 2.0]]}}, 'shows': 'image'}
     """
-    fields = {name: _to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
+    fields = {name: _field_to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
     return {"example": fields, "shows": shows} if shows else {"example": fields}
+
+
+def _field_to_json(value: Any, name: Any) -> Any:
+    if not isinstance(name, str):
+        raise ExampleError("not_storable", f"the field {name!r} has no text for a name")
+    try:
+        return _to_json(value, name)
+    except RecursionError as error:
+        raise ExampleError("not_storable", f"{name} is nested too deep") from error
 
 
 def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Sequence[Any]) -> dict[str, Any]:

@@ -108,6 +108,17 @@ def test_examples_are_asked_for_one_by_one(tmp_path):
     assert most <= 3
 
 
+def test_names_that_are_no_text_and_endless_values_are_named(tmp_path):
+    endless: list = []
+    endless.append(endless)
+    bad = [asked(metadata={"x": endless}), {**asked(), 1: "x"}, {**asked(), (1, 2): "x"}]
+    summary = gm.write_dataset([*bad, asked()], tmp_path, "mine", on_error="skip")
+    assert (summary.examples, summary.skipped) == (1, {"not_storable": 3})
+    for index, name in enumerate(("metadata", "1", r"\(1, 2\)")):
+        with pytest.raises(ExampleError, match=name):
+            gm.write_dataset(bad[index:], tmp_path, "other")
+
+
 def test_a_bad_example_is_named_with_its_field_and_leaves_nothing(tmp_path):
     bad = {
         "bad_image": {"image": b"no picture", "caption": "a"},
