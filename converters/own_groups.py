@@ -153,6 +153,11 @@ def _kind(suffix: str) -> str | None:
     return _KINDS.get(suffix.removesuffix(_PACKED).rpartition(".")[2])
 
 
+def is_medium(name: str) -> bool:
+    """Whether a file is a picture or a video, by its name."""
+    return _kind(split_name(name)[1]) in ("image", "video")
+
+
 def _unpacked(data: bytes) -> bytes:
     unpacker = zlib.decompressobj(31)
     out = unpacker.decompress(data, _MOST_TEXT_BYTES)
@@ -243,16 +248,24 @@ def _require_end(path: Path, file: IO[bytes], offset: int) -> None:
         block = file.read(1 << 20)
 
 
-def folder_rows(root: Path, anywhere: bool) -> GroupedRows:
+def folder_rows(root: Path, within: Path | None) -> GroupedRows:
     """The samples of a folder: pictures and videos with files of the same name beside them.
 
     Args:
         root: the folder.
-        anywhere: links may lead out of it.
+        within: a folder out of which no link may lead, else its sample is rejected; None if links may lead anywhere.
     """
-    real = os.path.realpath(root)
-    paths = [path for path in visible_files(root) if anywhere or Path(os.path.realpath(path)).is_relative_to(real)]
+    paths = visible_files(root)
     names = [path.relative_to(root).as_posix() for path in paths]
     order = sorted(range(len(names)), key=lambda i: (split_name(names[i])[0], names[i]))
     members = ((0, names[i], i, 0) for i in order)
-    return GroupedRows(members, lambda _, number, __: paths[number].read_bytes())
+    return GroupedRows(members, lambda _, number, __: _read_file(paths[number], within))
+
+
+def _read_file(path: Path, within: Path | None) -> bytes:
+    if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
+        raise RowError("path_outside", f"{path} leads out of {within}; allow it with --allow-any-path")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RowError("missing_file", str(error)) from error

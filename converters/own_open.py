@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from converters.own_groups import folder_rows, is_tar, tar_rows
+from converters.own_groups import folder_rows, is_medium, is_tar, tar_rows
 from converters.own_records import find_tfds, is_records, record_rows, require_all_shards, tfds_parts, tfds_rows
 from converters.own_source import OwnSource
 from converters.own_tables import (
+    KNOWN_SPLITS,
     SPLIT_NAMES,
     TABLE_SUFFIXES,
     Part,
@@ -127,8 +128,19 @@ def _folder(path: Path, own: OwnSource) -> tuple[list[Part], Opener]:
         for table in tables:
             parts.setdefault(split_of(table, path), []).append(table)
         return [Part(split, tuple(files)) for split, files in parts.items()], lambda part: open_table(part.files)
-    rows = folder_rows(path, own.allow_any_path)
-    return [Part("train", ())] if len(rows) else [], lambda part: rows
+    within = None if own.allow_any_path else path
+    rows = {split: folder_rows(root, within) for split, root in _split_folders(path).items()}
+    return [Part(split, ()) for split, found in rows.items() if len(found)], lambda part: rows[part.split]
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folders of splits: those in a folder that holds nothing else but perhaps a note; else itself, "train"."""
+    files = visible_files(path)
+    tops = {file.relative_to(path).parts[0] for file in files if file.parent != path}
+    is_split_by_folder = all(top.lower() in KNOWN_SPLITS for top in tops)
+    if not tops or not is_split_by_folder or any(is_medium(file.name) for file in files if file.parent == path):
+        return {"train": path}
+    return {top.lower(): path / top for top in sorted(tops)}
 
 
 def _metadata_tables(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", 
 """The store's names of splits that are called otherwise."""
 # The reader takes this much at a time, and a row must fit in: pictures in base64 have megabytes.
 _MOST_CELL_BYTES = 64 << 20
-_KNOWN_SPLITS = ("train", "validation", "test", *SPLIT_NAMES)
+KNOWN_SPLITS = ("train", "validation", "test", *SPLIT_NAMES)
 
 
 def _csv_rows(paths: Sequence[Path], folder: Path | None) -> Rows:
@@ -113,7 +113,7 @@ def split_of(path: Path, root: Path) -> str:
     """The split that a file holds: the last known name among the words of its name, else of its folders."""
     folders = path.relative_to(root).parts[:-1] if path != root else ()
     for name in (path.name, *reversed(folders)):
-        words = [word for word in re.split(r"[-_.\s]+", name.lower()) if word in _KNOWN_SPLITS]
+        words = [word for word in re.split(r"[-_.\s]+", name.lower()) if word in KNOWN_SPLITS]
         if words:
             return words[-1]
     return "train"

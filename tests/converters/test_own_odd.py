@@ -1,6 +1,7 @@
 """Plain sources as they should not be: links, damage, hidden files, and values that nobody can read."""
 
 import base64
+import gzip
 import tarfile
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from loopback import make_picture, rejects, write_rows
-from own_sources import CAPTIONS, add, convert_own, converted, write_source
+from own_sources import CAPTIONS, add, convert_own, converted, tfrecord, write_source
 
+from grain_molmo.datasets.written import WrittenDataset
 from grain_molmo.errors import ConfigError
+from grain_molmo.store.example_proto import encode_example
 
 
 def test_pictures_in_base64_do_not_stay_with_the_metadata(tmp_path: Path):
@@ -81,3 +84,36 @@ def test_a_value_that_python_cannot_have_costs_its_row_alone(tmp_path: Path):
         (reject,) = rejects(tmp_path / name, "mine")
         assert (reject["row"], reject["reason"]) == (1, "bad_value")
         assert column in reject["detail"]
+
+
+def test_a_picture_that_is_a_link_out_of_the_folder_costs_its_sample_and_is_not_read(tmp_path: Path):
+    source = write_source("folder", tmp_path / "source")
+    for name, text in (("secret.png", ""), ("secret.txt", "A secret.")):
+        (tmp_path / name).write_text(text)
+        (source / name).symlink_to(tmp_path / name)
+    (source / "link.png").symlink_to(tmp_path / "secret.png")
+    (source / "link.txt").write_text("Not a text without its picture.")
+    assert [example["caption"] for example in converted(source, tmp_path / "data")] == CAPTIONS
+    assert [one["reason"] for one in rejects(tmp_path / "data", "mine")] == ["path_outside"] * 2
+
+
+def test_folders_of_splits_are_splits_and_classes_are_not(tmp_path: Path):
+    for name in ("train/cat/a", "train/test/b", "Val/cat/a"):
+        path = tmp_path / "source" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make_picture(len(name)))
+    (tmp_path / "source" / "README.md").write_text("Hi")
+    chosen = {"columns": (("answer", "folder"),), "values": (("question", "What is it?"),)}
+    found = converted(tmp_path / "source", tmp_path / "data", **chosen)
+    assert [example["answer"] for example in found] == ["cat", "test"]
+    assert [one["answer"] for one in WrittenDataset("mine", "validation", tmp_path / "data")] == ["cat"]
+    (tmp_path / "source" / "c.png").write_bytes(make_picture())
+    (tmp_path / "source" / "c.txt").write_text("In no split's folder.")
+    assert len(converted(tmp_path / "source", tmp_path / "whole")) == 1
+
+
+@pytest.mark.parametrize("name", ["a.TFRecord", "a.tfrec", "A.TFRECORD-00000-OF-00001", "a.tfrecord.GZ"])
+def test_names_of_records_are_known_in_any_case(tmp_path: Path, name: str):
+    data = tfrecord([encode_example(bytes_lists={"text": [b"A"]})])
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("GZ") else data)
+    assert [example["text"] for example in converted(tmp_path / name, tmp_path / "data")] == ["A"]
