@@ -62,6 +62,8 @@ def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Seq
 def _to_json(value: Any, where: str) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, str) and not value.isascii():
+        _require_unicode(value, where)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -82,6 +84,13 @@ def _to_json(value: Any, where: str) -> Any:
         f"{where} is {type(value).__name__}; a field holds text, numbers, arrays, lists and dicts of them, or None "
         "(media go into image or video)",
     )
+
+
+def _require_unicode(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a pair of surrogates, of which no tokenizer makes tokens
+        raise ExampleError("not_storable", f"{where} is no Unicode text ({error.reason})") from error
 
 
 def _from_json(value: Any) -> Any:
