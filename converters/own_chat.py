@@ -18,9 +18,10 @@ Message = dict[str, str]
 def chat_messages(value: Any, num_images: int, num_videos: int) -> list[Message]:
     r"""The turns of a conversation, dicts with `role` and `content`.
 
-    Turns are `{role, content}` or `{from, value}`, or the content is a list of parts of which those of type "text"
-    count. Media come before the text here, so `<image>` and `<video>` at the ends of a turn go; inside a sentence they
-    become "image 2", or "the image" where there is but one.
+    Turns are `{role, content}` or `{from, value}`, or there is a list of each, as tables may write lists of dicts. The
+    content may be a list of parts, of which those of type "text" count. Media come before the text here, so `<image>`
+    and `<video>` at the ends of a turn go; inside a sentence they become "image 2", or "the image" where there is but
+    one.
 
     Args:
         value: the turns.
@@ -34,6 +35,8 @@ def chat_messages(value: Any, num_images: int, num_videos: int) -> list[Message]
     >>> chat_messages([{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}], 1, 0)
     [{'role': 'user', 'content': 'What?'}, {'role': 'assistant', 'content': 'A cat.'}]
     """
+    if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
+        value = [dict(zip(value, turn, strict=False)) for turn in zip(*value.values(), strict=False)]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
         raise RowError("bad_messages", f"a conversation is a list of turns, not {type(value).__name__} {value!r:.80}")
     turns = [_turn(turn, i) for i, turn in enumerate(value)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from converters.own_chat import chat_messages
 from converters.own_columns import Columns
+from converters.own_media import is_base64
 from converters.rows import Row
 from grain_molmo.datasets.example_record import IMAGE, TEXT, VIDEO, to_annotation
 from grain_molmo.datasets.lessons import require_lesson, with_lesson
@@ -180,9 +181,10 @@ def _read(field: str, value: Any) -> Any:
 
 def _metadata(row: Row, columns: Columns, given: Any, used: Set[str | None]) -> dict[str, Any]:
     """Whatever else the row says, as far as JSON can hold it: the bytes of media and what is learned are left out."""
-    identity = columns.value(row, "id")
+    identity, shown = columns.value(row, "id"), columns.by_field["image"]
     named = {"id": identity} if isinstance(identity, str | int) else {}
     rest = {name: value for name, value in row.items() if name not in used and not name.startswith("__")}
+    rest = {name: value for name, value in rest.items() if name not in shown or not is_base64(value)}
     inner = given if isinstance(given, Mapping) else {}
     found = {str(name): _json_value(value) for name, value in {**named, **rest, **inner}.items()}
     return {name: value for name, value in found.items() if value is not None}

@@ -5,6 +5,7 @@ A sample is what has the same name up to the first dot: `0001.jpg`, `0001.txt`, 
 
 import gzip
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -20,6 +21,8 @@ from converters.own_columns import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from converters.own_tables import visible_files
 from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
+
+log = logging.getLogger(__name__)
 
 KEY, FOLDER = "__key__", "folder"
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -100,6 +103,8 @@ class GroupedRows:
         kind = _kind(suffix)
         if kind is None:
             return None
+        if self._size[member] < 0:
+            raise RowError("bad_member", f"{self._name(member)} is a link or has holes; pack the file itself")
         data = self._read(self._file[member], self._offset[member], self._size[member])
         try:
             if suffix.endswith(_PACKED):
@@ -108,8 +113,10 @@ class GroupedRows:
                 return json.loads(data)
             return data.decode("utf-8-sig").strip() if kind == "text" else data
         except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
-            key = self._keys[_last_at_most(self._first, member)]
-            raise RowError("bad_member", f"{key}.{suffix} does not read ({error})") from error
+            raise RowError("bad_member", f"{self._name(member)} does not read ({error})") from error
+
+    def _name(self, member: int) -> str:
+        return f"{self._keys[_last_at_most(self._first, member)]}.{self._names[self._suffix[member]]}"
 
     def select(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Whole columns; None where a sample lacks one or cannot be read. The keys cost nothing."""
@@ -144,6 +151,11 @@ _KINDS = {
 def _kind(suffix: str) -> str | None:
     """What a member is by its suffix; None for what is not read."""
     return _KINDS.get(suffix.removesuffix(_PACKED).rpartition(".")[2])
+
+
+def is_medium(name: str) -> bool:
+    """Whether a file is a picture or a video, by its name."""
+    return _kind(split_name(name)[1]) in ("image", "video")
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -203,7 +215,7 @@ def _open_seekable(path: Path) -> IO[bytes]:
 
 
 def _tar_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each regular file, hidden ones left out."""
+    """Name, offset and size of each file, hidden ones left out; a size of -1 if its bytes do not lie there in one."""
     file.seek(0, os.SEEK_END)
     end = file.tell()
     file.seek(0)
@@ -212,25 +224,48 @@ def _tar_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
             while (member := tar.next()) is not None:
                 cast("Any", tar).members.clear()  # it would keep every one
                 name = member.name.removeprefix("./")
-                if not member.isreg() or member.issparse() or name.rpartition("/")[2].startswith("."):
+                is_link = member.islnk() or member.issym()
+                if not (member.isreg() or is_link) or name.rpartition("/")[2].startswith("."):
                     continue
                 if member.offset_data + member.size > end:
                     raise ConfigError(f"{path} is cut off within {name}")
-                yield name, member.offset_data, member.size
+                yield name, member.offset_data, -1 if is_link or member.issparse() else member.size
+            _require_end(path, file, tar.offset)
     except tarfile.TarError as error:
         raise ConfigError(f"{path} does not read as a tar file ({error})") from error
 
 
-def folder_rows(root: Path, anywhere: bool) -> GroupedRows:
+def _require_end(path: Path, file: IO[bytes], offset: int) -> None:
+    """Raises ConfigError unless zeros alone follow the last member: `tarfile` takes a damaged header for the end."""
+    file.seek(offset)
+    if not (block := file.read(tarfile.BLOCKSIZE)):
+        log.warning("%s has no mark at its end, so it may have been cut off", path)
+    while block:
+        if block.strip(b"\0"):
+            raise ConfigError(
+                f"{path} does not read as a tar file beyond byte {offset:,}: damaged, cut off, or several"
+            )
+        block = file.read(1 << 20)
+
+
+def folder_rows(root: Path, within: Path | None) -> GroupedRows:
     """The samples of a folder: pictures and videos with files of the same name beside them.
 
     Args:
         root: the folder.
-        anywhere: links may lead out of it.
+        within: a folder out of which no link may lead, else its sample is rejected; None if links may lead anywhere.
     """
-    real = os.path.realpath(root)
-    paths = [path for path in visible_files(root) if anywhere or Path(os.path.realpath(path)).is_relative_to(real)]
+    paths = visible_files(root)
     names = [path.relative_to(root).as_posix() for path in paths]
     order = sorted(range(len(names)), key=lambda i: (split_name(names[i])[0], names[i]))
     members = ((0, names[i], i, 0) for i in order)
-    return GroupedRows(members, lambda _, number, __: paths[number].read_bytes())
+    return GroupedRows(members, lambda _, number, __: _read_file(paths[number], within))
+
+
+def _read_file(path: Path, within: Path | None) -> bytes:
+    if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
+        raise RowError("path_outside", f"{path} leads out of {within}; allow it with --allow-any-path")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RowError("missing_file", str(error)) from error

@@ -13,7 +13,8 @@ from converters.spec import Embedded, EmbeddedVideo, FromFile, FromUrl, FromVide
 from grain_molmo.datasets.example_record import IMAGE, IMAGES, TEXT, VIDEO
 from grain_molmo.errors import RowError
 
-_BASE64 = re.compile(r"(?:data:[\w/+.-]+;base64,)?([A-Za-z0-9+/\s]{512,}={0,2})\s*", re.ASCII)
+# Without the prefix of a data URL only what is too long for a path.
+_BASE64 = re.compile(r"(?:data:[\w/+.-]+;base64,|(?=.{512}))([A-Za-z0-9+/\s]+={0,2})\s*", re.ASCII | re.DOTALL)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -110,6 +111,13 @@ def _best(values: Sequence[Any], folders: Folders, kind: str) -> tuple[list[Medi
     if first_error is not None:
         raise first_error
     return None
+
+
+def is_base64(value: Any) -> bool:
+    """Whether a value is the bytes of a picture in letters, or a list of such."""
+    if isinstance(value, list):
+        return any(map(is_base64, value))
+    return isinstance(value, str) and _BASE64.fullmatch(value) is not None
 
 
 def _rank(source: MediaSource) -> int:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from converters.own_groups import folder_rows, is_tar, tar_rows
+from converters.own_groups import folder_rows, is_medium, is_tar, tar_rows
 from converters.own_records import find_tfds, is_records, record_rows, require_all_shards, tfds_parts, tfds_rows
 from converters.own_source import OwnSource
 from converters.own_tables import (
+    KNOWN_SPLITS,
     SPLIT_NAMES,
     TABLE_SUFFIXES,
     Part,
@@ -18,6 +19,7 @@ from converters.own_tables import (
     open_table,
     saved_parts,
     split_of,
+    visible_files,
 )
 from converters.rows import Rows
 from converters.sources import SourceSplit, open_source
@@ -54,12 +56,13 @@ def _kind_of(path: Path) -> str:
         return "hf"
     if find_tfds(path):
         return "tfds"
-    names = [one for one in path.rglob("*") if one.is_file()]
+    names = visible_files(path)
     if any(map(is_tar, names)):
         return "webdataset"
     if any(map(is_records, names)):
         return "records"
-    return "folder" if not any(map(is_table, names)) or _metadata_table(path) else "table"
+    tables = [one for one in names if is_table(one)]
+    return "folder" if not tables or any(one.name.startswith("metadata.") for one in tables) else "table"
 
 
 def _open_local(path: Path, own: OwnSource, splits: Sequence[str] | None) -> list[SourceSplit]:
@@ -125,18 +128,26 @@ def _folder(path: Path, own: OwnSource) -> tuple[list[Part], Opener]:
         for table in tables:
             parts.setdefault(split_of(table, path), []).append(table)
         return [Part(split, tuple(files)) for split, files in parts.items()], lambda part: open_table(part.files)
-    rows = folder_rows(path, own.allow_any_path)
-    return [Part("train", ())] if len(rows) else [], lambda part: rows
+    within = None if own.allow_any_path else path
+    rows = {split: folder_rows(root, within) for split, root in _split_folders(path).items()}
+    return [Part(split, ()) for split, found in rows.items() if len(found)], lambda part: rows[part.split]
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folders of splits: those in a folder that holds nothing else but perhaps a note; else itself, "train"."""
+    files = visible_files(path)
+    tops = {file.relative_to(path).parts[0] for file in files if file.parent != path}
+    is_split_by_folder = all(top.lower() in KNOWN_SPLITS for top in tops)
+    if not tops or not is_split_by_folder or any(is_medium(file.name) for file in files if file.parent == path):
+        return {"train": path}
+    return {top.lower(): path / top for top in sorted(tops)}
 
 
 def _metadata_tables(path: Path) -> list[Path]:
     """The tables of a folder of pictures: `metadata.*` in it or in the folders of its splits, or the only table."""
-    named = sorted(one for one in path.rglob("metadata.*") if is_table(one))
-    return named or (tables if len(tables := [one for one in path.iterdir() if is_table(one)]) == 1 else [])
-
-
-def _metadata_table(path: Path) -> bool:
-    return any(is_table(one) for one in path.rglob("metadata.*"))
+    tables = [one for one in visible_files(path) if is_table(one)]
+    beside = [one for one in tables if one.parent == path]
+    return [one for one in tables if one.name.startswith("metadata.")] or (beside if len(beside) == 1 else [])
 
 
 _PARTS: dict[str, Callable[[Path, OwnSource], tuple[list[Part], Opener]]] = {

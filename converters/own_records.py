@@ -25,7 +25,7 @@ from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
 from grain_molmo.store.example_proto import decode_example
 
-_NAME = re.compile(r"\.(array_?record|tfrecords?)(?:-\d{5}-of-(\d{5}))?(\.gz)?$")
+_NAME = re.compile(r"\.(array_?record|tfrec(?:ords?)?)(?:-\d{5}-of-(\d{5}))?(\.gz)?$", re.IGNORECASE)
 
 
 class _Reader(Protocol):
@@ -85,7 +85,7 @@ class TfRecordFile:
 
 def _open_unpacked(path: Path) -> IO[bytes]:
     try:
-        if path.suffix != ".gz":
+        if path.suffix.lower() != ".gz":
             return open(path, "rb")
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115
         with gzip.open(path) as file:
@@ -220,7 +220,7 @@ def require_all_shards(parts: Sequence[Part]) -> None:
 
 def _is_array_record(path: Path) -> bool:
     match = _NAME.search(path.name)
-    return match is not None and match[1].startswith("array")
+    return match is not None and match[1].lower().startswith("array")
 
 
 def find_tfds(root: Path) -> Path | None:

@@ -18,7 +18,9 @@ _NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "st
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
 """The store's names of splits that are called otherwise."""
-_KNOWN_SPLITS = ("train", "validation", "test", *SPLIT_NAMES)
+# The reader takes this much at a time, and a row must fit in: pictures in base64 have megabytes.
+_MOST_CELL_BYTES = 64 << 20
+KNOWN_SPLITS = ("train", "validation", "test", *SPLIT_NAMES)
 
 
 def _csv_rows(paths: Sequence[Path], folder: Path | None) -> Rows:
@@ -32,9 +34,10 @@ def _csv_rows(paths: Sequence[Path], folder: Path | None) -> Rows:
 
 def _read_csv(path: Path) -> pa.Table:
     csv = pyarrow.csv
+    read = csv.ReadOptions(block_size=_MOST_CELL_BYTES)
     parse = csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True)
     try:
-        with csv.open_csv(path, parse_options=parse) as reader:
+        with csv.open_csv(path, read_options=read, parse_options=parse) as reader:
             names = reader.schema.names
         convert = csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
@@ -42,7 +45,7 @@ def _read_csv(path: Path) -> pa.Table:
             strings_can_be_null=True,
             quoted_strings_can_be_null=True,
         )
-        return csv.read_csv(path, parse_options=parse, convert_options=convert)
+        return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path} does not read as CSV ({error})") from error
 
@@ -110,7 +113,7 @@ def split_of(path: Path, root: Path) -> str:
     """The split that a file holds: the last known name among the words of its name, else of its folders."""
     folders = path.relative_to(root).parts[:-1] if path != root else ()
     for name in (path.name, *reversed(folders)):
-        words = [word for word in re.split(r"[-_.\s]+", name.lower()) if word in _KNOWN_SPLITS]
+        words = [word for word in re.split(r"[-_.\s]+", name.lower()) if word in KNOWN_SPLITS]
         if words:
             return words[-1]
     return "train"

@@ -35,8 +35,17 @@ def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
     >>> to_annotation({"image": ..., "caption": "Red.", "metadata": {(0, 1.5): np.float32(2)}}, "image")
     {'example': {'caption': 'Red.', 'metadata': {'@items': [[[0, 1.5], 2.0]]}}, 'shows': 'image'}
     """
-    fields = {name: _to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
+    fields = {name: _field_to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
     return {"example": fields, "shows": shows} if shows else {"example": fields}
+
+
+def _field_to_json(value: Any, name: Any) -> Any:
+    if not isinstance(name, str):
+        raise ExampleError("not_storable", f"the field {name!r} has no text for a name")
+    try:
+        return _to_json(value, name)
+    except RecursionError as error:
+        raise ExampleError("not_storable", f"{name} is nested too deep") from error
 
 
 def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Sequence[Any]) -> dict[str, Any]:
@@ -53,6 +62,8 @@ def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Seq
 def _to_json(value: Any, where: str) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, str) and not value.isascii():
+        _require_unicode(value, where)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -73,6 +84,13 @@ def _to_json(value: Any, where: str) -> Any:
         f"{where} is {type(value).__name__}; a field holds text, numbers, arrays, lists and dicts of them, or None "
         "(media go into image or video)",
     )
+
+
+def _require_unicode(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a pair of surrogates, of which no tokenizer makes tokens
+        raise ExampleError("not_storable", f"{where} is no Unicode text ({error.reason})") from error
 
 
 def _from_json(value: Any) -> Any:

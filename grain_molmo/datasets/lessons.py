@@ -16,6 +16,7 @@ from grain_molmo.errors import ExampleError
 from grain_molmo.text.fields import list_of
 from grain_molmo.text.format import format_example
 from grain_molmo.text.prompts import PROMPT_MODES
+from grain_molmo.text.subtitles import subtitle_text
 
 SHORT_CAPTION_CHARS = 200
 """Captions up to this long are asked for as short ones, where the example gives no style."""
@@ -70,7 +71,7 @@ def with_lesson(example: Mapping[str, Any], shows: str) -> Fields:
 
 
 def require_lesson(example: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> None:
-    """Raises ExampleError, as `format_example`, if an example cannot be asked and answered in some prompt mode.
+    """Raises ExampleError if an example cannot be asked and answered in some prompt mode, or its subtitle be read.
 
     Args:
         example: with its lesson.
@@ -79,6 +80,7 @@ def require_lesson(example: Mapping[str, Any], sizes: Sequence[tuple[int, int]])
     for prompt_mode in PROMPT_MODES:
         _random.state.seed(0)
         format_example(example, _random.state, style_mode="no_style", prompt_mode=prompt_mode, image_sizes=sizes)
+    subtitle_text(example.get("subtitle") or "", ())
 
 
 class _Random(threading.local):

@@ -28,6 +28,7 @@ from grain_molmo.store import (
     load_manifest,
     resolve_data_dir,
 )
+from grain_molmo.vision.frames import clip_window
 
 EXAMPLES_PER_SHARD = 4096
 
@@ -233,6 +234,9 @@ def to_item(index: int, example: Mapping[str, Any], split: str = "train") -> Ite
     fields = with_lesson(example, shows)
     shown = [medium.ref for medium in media if medium.ref.kind != "frames"]
     require_lesson(fields, [(ref.width, ref.height) for ref in shown])
+    if shown and (facts := shown[0].video) is not None:
+        metadata = fields.get("metadata", {})
+        clip_window(facts.duration_s, metadata.get("clip_start_time"), metadata.get("clip_end_time"))
     record = Record(_identity(index, split), to_annotation(fields, shows), tuple(medium.ref for medium in media))
     return record, MediaBytes(media)
 

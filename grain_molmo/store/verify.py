@@ -369,13 +369,19 @@ def _hex(ref: np.void) -> str:
 
 
 def _wrong_refs(refs: np.ndarray, media: np.ndarray) -> list[tuple[np.void, bool]]:
-    """(reference, whether its medium is there) of those that do not agree with the media, which are sorted by key."""
+    """(reference, whether its medium is there) of those that do not agree with the media, which are sorted by key.
+
+    A moving picture (GIF) may be one set's picture and another's video: the store has it once, as the first said.
+    """
     places = np.searchsorted(media["key"], refs["key"])
     is_there = places < len(media)
     is_there[is_there] = media["key"][places[is_there]] == refs["key"][is_there]
     agrees = is_there.copy()
-    for fact in FACTS:
-        agrees[is_there] &= refs[fact][is_there] == media[fact][places[is_there]]
+    stored, said = media[places[is_there]], refs[is_there]
+    agrees[is_there] = np.all([said[fact] == stored[fact] for fact in FACTS], axis=0)
+    is_picture = [np.isin(some["kind"], (b"image", b"video")) for some in (said, stored)]
+    is_shown_otherwise = np.all(is_picture, axis=0) & (said["kind"] != stored["kind"])
+    agrees[is_there] |= is_shown_otherwise & (said["num_bytes"] == stored["num_bytes"])
     return list(zip(refs[~agrees], is_there[~agrees], strict=True))
 
 

@@ -34,6 +34,13 @@ def test_placeholders_give_way_to_words_or_nothing(text: str, images: int, expec
     assert contents(turns(text, "A."), images) == [expected, "A."]
 
 
+def test_a_list_for_each_part_of_the_turns_is_a_conversation_too():
+    columns = {"from": ["human", "gpt"], "value": ["Hi", "Hello"]}
+    assert chat_messages(columns, 0, 0) == chat_messages(turns("Hi", "Hello"), 0, 0)
+    with pytest.raises(RowError, match="bad_messages"):
+        chat_messages({"from": [], "value": []}, 0, 0)
+
+
 def test_pictures_are_counted_over_the_whole_conversation():
     assert contents(turns("<image>One?", "A.", "And what of <image> here?", "B."), 2)[2] == "And what of image 2 here?"
 

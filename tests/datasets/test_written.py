@@ -108,6 +108,17 @@ def test_examples_are_asked_for_one_by_one(tmp_path):
     assert most <= 3
 
 
+def test_names_that_are_no_text_and_endless_values_are_named(tmp_path):
+    endless: list = []
+    endless.append(endless)
+    bad = [asked(metadata={"x": endless}), {**asked(), 1: "x"}, {**asked(), (1, 2): "x"}, asked(note="ü \ud800")]
+    summary = gm.write_dataset([*bad, asked()], tmp_path, "mine", on_error="skip")
+    assert (summary.examples, summary.skipped) == (1, {"not_storable": 4})
+    for index, name in enumerate(("metadata", "1", r"\(1, 2\)", "note")):
+        with pytest.raises(ExampleError, match=name):
+            gm.write_dataset(bad[index:], tmp_path, "other")
+
+
 def test_a_bad_example_is_named_with_its_field_and_leaves_nothing(tmp_path):
     bad = {
         "bad_image": {"image": b"no picture", "caption": "a"},
@@ -293,6 +304,23 @@ def test_videos_are_kept_and_shown(tmp_path, media):
     assert first["style"] == "video_short_caption"
     gm.write_dataset([first], tmp_path / "again", "mine")
     assert gm.get_dataset("mine", data_dir=tmp_path / "again")[0]["video"].ref == first["video"].ref
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"metadata": {"clip_start_time": 1e6}}, "bad_clip"),
+        ({"metadata": {"clip_start_time": 1.0, "clip_end_time": 0.5}}, "bad_clip"),
+        ({"metadata": {"clip_start_time": "0"}}, "bad_clip"),
+        ({"subtitle": 5}, "bad_subtitle"),
+        ({"subtitle": {"0": "A"}}, "bad_subtitle"),
+    ],
+)
+def test_a_part_that_the_video_lacks_and_a_subtitle_without_form_are_refused(tmp_path, media, fields, reason):
+    video = next(path for path in sorted((media / "videos").rglob("*.mp4")) if path.stat().st_size < 300_000)
+    with pytest.raises(ExampleError) as caught:
+        gm.write_dataset([{"video": video, "caption": "It moves.", **fields}], tmp_path, "mine")
+    assert caught.value.reason == reason
 
 
 def test_real_pictures_come_back_byte_for_byte(tmp_path, media):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_makers import flip_bit, item, picture, two_shards, write_split
 
 from grain_molmo.errors import ConfigError, StoreError
-from grain_molmo.store import MediaRef, MediaStore, Record, Reject, SplitWriter, content_key, load_manifest
+from grain_molmo.store import MediaRef, MediaStore, Record, Reject, SplitWriter, VideoFacts, content_key, load_manifest
 from grain_molmo.store import commit as commit_module
 from grain_molmo.store import shards as shards_module
 from grain_molmo.store.files import json_text
@@ -55,6 +55,19 @@ def test_a_sound_store_has_no_findings_and_is_counted(made: Path):
     assert (report.sets, report.records, report.media) == (2, 4, 6)
     assert report.files == len(files_of(made))
     assert report.num_bytes == sum((made / file).stat().st_size for file in files_of(made))
+
+
+def test_a_moving_picture_may_be_a_picture_here_and_a_video_there(tmp_path: Path):
+    moving = picture(1)
+    ref = MediaRef(content_key(moving), "image", 4, 3, len(moving))
+    filmed = dataclasses.replace(ref, kind="video", width=5, video=VideoFacts(1.0, 10, 10.0))
+    for name, one in (("pictures", ref), ("videos", filmed)):
+        write_split(tmp_path, [[(Record("a", {}, (one,)), {ref.sha256: moving})]], name=name)
+    assert verify_store(tmp_path).damage == ()
+    shorter = dataclasses.replace(filmed, num_bytes=7)
+    write_split(tmp_path, [[(Record("a", {}, (shorter,)), {})]], name="wrong")
+    (finding,) = verify_store(tmp_path).damage
+    assert "of another kind or size" in finding.problem
 
 
 @given(st.data())
@@ -129,7 +142,7 @@ def test_ids_are_unique_within_a_set_and_may_recur_in_another(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 5}, {"height": 5}, {"num_bytes": 5}, {"kind": "video"}, {"sha256": "0123" * 16}]
+    "wrong", [{"width": 5}, {"height": 5}, {"num_bytes": 5}, {"kind": "frames"}, {"sha256": "0123" * 16}]
 )
 def test_a_reference_agrees_with_what_it_refers_to(tmp_path: Path, wrong: dict):
     write_split(tmp_path, [[item(1, picture(1))]], name="bees")
