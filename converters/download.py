@@ -194,9 +194,9 @@ def web_url(url: str) -> httpx.URL:
     """A URL taken apart. Raises RowError: `bad_url` if it is neither http nor https, or names no host."""
     try:
         parsed = httpx.URL(url)
+        host = parsed.raw_host  # not every host that parses is ASCII
     except (httpx.InvalidURL, ValueError) as error:
         raise RowError("bad_url", f"{url!r}: {error}") from error
-    host = parsed.raw_host
     if parsed.scheme not in ("http", "https") or not host or b"%" in host or not 0 < (parsed.port or 80) < 1 << 16:
         raise RowError("bad_url", f"{url!r} is no http or https address")
     return parsed

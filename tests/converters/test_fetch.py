@@ -126,7 +126,8 @@ def test_a_redirect_out_of_the_web_is_refused(web: Web, target: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/hostname", "ftp://host/a", "data:,a", "/a.png", "http://", "", "http://[/a"]
+    "url",
+    ["file:///etc/hostname", "ftp://host/a", "data:,a", "/a.png", "http://", "", "http://[/a", "http://[::1%é]/a"],
 )
 def test_only_web_addresses_are_fetched(url: str):
     assert Fetch().reason(url) == "bad_url"
