@@ -110,9 +110,12 @@ class ArrowRows:
         return self._starts[-1]
 
     def row(self, index: int) -> Row:
-        """One row as Python values."""
+        """One row as Python values. Raises RowError if one of them is none that Python has."""
         chunk = bisect.bisect_right(self._starts, index) - 1
-        return self._read_chunk(chunk).slice(index - self._starts[chunk], 1).to_pylist()[0]
+        (row,) = _python_rows(self._read_chunk(chunk).slice(index - self._starts[chunk], 1))
+        if isinstance(row, RowError):
+            raise row
+        return row
 
     def read(self, indices: Sequence[int]) -> Iterator[Row | RowError]:
         """Rows as Python values, many at a time: a tenth of the time that they take one by one."""
@@ -128,9 +131,9 @@ class ArrowRows:
         chunk = self._read_chunk(bisect.bisect_right(self._starts, index) - 1)
         return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES * len(chunk) // max(1, chunk.nbytes)))
 
-    def _read_block(self, wanted: np.ndarray) -> list[Row]:
+    def _read_block(self, wanted: np.ndarray) -> list[Row | RowError]:
         chunks = np.searchsorted(self._starts, wanted, side="right") - 1
-        rows: list[Row] = [{}] * len(wanted)
+        rows: list[Row | RowError] = [{}] * len(wanted)
         for chunk in np.unique(chunks).tolist():
             places = np.flatnonzero(chunks == chunk)
             offsets = wanted[places] - self._starts[chunk]
@@ -138,7 +141,7 @@ class ArrowRows:
             data = self._read_chunk(chunk)
             # A slice copies nothing: most sets are read in order.
             some = data.slice(int(offsets[0]), len(offsets)) if is_run else data.take(pa.array(offsets))
-            for place, row in zip(places.tolist(), some.to_pylist(), strict=True):
+            for place, row in zip(places.tolist(), _python_rows(some), strict=True):
                 rows[place] = row
         return rows
 
@@ -150,14 +153,34 @@ class ArrowRows:
             yield from itertools.repeat((None,) * len(names), len(self) if limit is None else min(limit, len(self)))
             return
         for batch in table.to_batches(max_chunksize=_SCAN_ROWS):
-            columns = {name: batch[name].to_pylist() for name in present}
+            columns = {name: _python_values(batch[name]) for name in present}
             yield from zip(*(columns.get(name) or [None] * len(batch) for name in names), strict=True)
 
     def select(self, names: Sequence[str]) -> dict[str, list[Any]]:
-        """Whole columns as Python values; a column that is missing is all None."""
+        """Whole columns as Python values; None where there is none, and all None for a column that is missing."""
         present = [name for name in names if name in self.columns]
         table = self._read_columns(present)
-        return {name: table[name].to_pylist() if name in present else [None] * len(self) for name in names}
+        return {name: _python_values(table[name]) if name in present else [None] * len(self) for name in names}
+
+
+def _python_rows(data: Any) -> list[Row | RowError]:
+    """The rows of a table or batch, or what is wrong with them: text that is no UTF-8, a date after the year 9999."""
+    try:
+        return data.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if len(data) == 1:
+            return [RowError("bad_value", f"a value of the row cannot be read ({error})")]
+        return [row for index in range(len(data)) for row in _python_rows(data.slice(index, 1))]
+
+
+def _python_values(column: Any) -> list[Any]:
+    """The values of a column; None for one that Python has none for, whose row is rejected when it is read."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        if len(column) == 1:
+            return [None]
+        return [value for index in range(len(column)) for value in _python_values(column.slice(index, 1))]
 
 
 def table_rows(table: pa.Table, folder: Path | None = None) -> ArrowRows:
