@@ -115,7 +115,7 @@ class UnitsBuilder:
 
 
 def _repeated(names: bytes, ends: np.ndarray, hashes: np.ndarray) -> dict[int, int]:
-    """Of units whose name occurred before: the how manieth they are, or the next number that makes a name of no unit."""
+    """Of units whose name occurred before: the how manieth they are, or the next number that no other name ends in."""
     known, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     seen: Counter[str] = Counter()
     again: dict[int, int] = {}
