@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.forced import ForcedRun
+from converters.forced import ForcedRun, end_forced
 from converters.jobs import Conversion, ShardJob, ShardWorker, asks_network, place_of
 from converters.losses import explain_failure, too_many_rejected, unit_warnings
 from converters.options import Options
@@ -196,6 +196,8 @@ def begin_split(opened: Opened, plan: SplitPlan, **more: Any) -> SplitWriter:
     def open_writer() -> SplitWriter:
         return SplitWriter(conversion.data_dir, name, plan.split, num_shards=len(plan.shards), arguments=chosen)
 
+    if opened.forced is None:
+        end_forced(conversion.data_dir, name)
     writer = open_writer()
     if opened.forced and not opened.forced.goes_on:
         writer.discard()
