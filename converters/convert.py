@@ -287,7 +287,7 @@ def _write_split(
             return committed
     summary.warnings += unit_warnings(spec, plan, rejects)
     if len(rejects) == plan.num_rows:  # a row is part of a record or rejected, never both
-        explain_failure(spec, plan, rejects)
+        summary.refused[plan.split] = explain_failure(spec, plan, rejects)
         writer.discard()  # so that a second try does not start with everything rejected
         if committed is None:  # else the table of the split that stays
             save_rejects(data_dir, spec.name, plan.split, rejects)

@@ -258,6 +258,17 @@ def test_a_split_that_loses_too_much_is_not_committed_until_that_is_accepted(web
     assert len(web.requests) == asked
 
 
+def test_a_split_of_which_nothing_converts_is_a_failure_beside_one_that_does(web: Web, tmp_path: Path, capsys):
+    rows = [{"image_url": web.picture(i), "caption": f"{i}", "transcripts": ["t"]} for i in range(3)]
+    source = write_rows(tmp_path / "rows", [{**row, "caption": ""} for row in rows])
+    write_rows(tmp_path / "rows", rows, split="validation")
+    command = ["pixmo-cap", "--source", source, "--data-dir", str(tmp_path / "data"), "--json", "--allow-private"]
+    assert main(command) == 1
+    (summary,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert "pixmo_cap train: none of 3 rows" in summary["error"]
+    assert summary["examples"] == {"validation": 3}
+
+
 def test_generated_rows_leave_nothing_but_the_store(tmp_path: Path, capsys):
     assert main(["pixmo-cap", "--sample", "--rows", "12", "--seed", "5", "--data-dir", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"media", "pixmo_cap", ".locks"}
