@@ -17,7 +17,9 @@ from grain_molmo.errors import RowError
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], list[str]]
 
-_RESOLVERS = 16  # names looked up at a time: a look-up that hangs cannot be interrupted
+# Names looked up at a time. A look-up that hangs cannot be interrupted and goes on, often for many times the timeout:
+# were there few threads, names that nobody answers for would leave none to the others. They are made when needed.
+_RESOLVERS = 128
 _MOST_ADDRESSES = 3  # of one host that are tried
 
 _V6_UNICAST = IPv6Network("2000::/3")  # all that was ever handed out

@@ -149,14 +149,15 @@ def _share(text: str) -> float:
 
 
 def runner_from(args: argparse.Namespace) -> MakeRunner | None:
-    """Who writes the shards, if not processes of this machine. Raises ConfigError if Beam is not installed."""
+    """Who writes the shards, if not processes of this machine. Raises ConfigError if Beam or the runner is missing."""
     if args.runner is None:
         if args.beam_option:
             raise ConfigError("--beam-option belongs to --runner")
         return None
-    from converters.beam import on_beam  # an extra
+    from converters.beam import on_beam, pipeline_options  # an extra
 
     flags = [f"--runner={args.runner}", *(f"--{option.lstrip('-')}" for option in args.beam_option)]
+    pipeline_options(flags)  # better now than when the rows are read
     return lambda opened: on_beam(opened.conversion, flags)
 
 

@@ -13,8 +13,8 @@ from grain_molmo.errors import ConfigError, StoreError
 
 try:
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.runner import PipelineState
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import PipelineState, create_runner
 except ImportError as error:  # an extra
     raise ConfigError("--runner needs Apache Beam: pip install 'grain-molmo[beam]'") from error
 
@@ -39,6 +39,19 @@ class _WriteShard(beam.DoFn):
             self._worker.__exit__(None, None, None)
 
 
+def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
+    """Beam's own options. Raises ConfigError if one of them has a wrong value, or there is no such runner."""
+    options = PipelineOptions(list(flags))
+    try:
+        options.get_all_options()
+        create_runner(options.view_as(StandardOptions).runner)
+    except SystemExit as error:  # it has said which option, and what there is
+        raise ConfigError(f"Beam does not take {' '.join(flags)}") from error
+    except (ValueError, ImportError, AttributeError) as error:
+        raise ConfigError(f"Beam does not take {' '.join(flags)}: {error}") from error
+    return options
+
+
 @contextlib.contextmanager
 def on_beam(conversion: Conversion, flags: Sequence[str]) -> Iterator[Runner]:
     """Does the jobs of a split in a pipeline; their results come when all of them are done.
@@ -47,9 +60,10 @@ def on_beam(conversion: Conversion, flags: Sequence[str]) -> Iterator[Runner]:
         conversion: that the jobs belong to.
         flags: Beam's own options, such as `--runner=DirectRunner`.
 
-    The runner raises StoreError if the pipeline fails; the shards that it finished are kept.
+    The runner raises StoreError if the pipeline fails; the shards that it finished are kept. Raises ConfigError for
+    flags that are wrong.
     """
-    options = PipelineOptions(list(flags))
+    options = pipeline_options(flags)
 
     def run(jobs: Iterable[ShardJob], on_rows: Callable[[int], object]) -> Iterator[ShardResult]:
         todo = list(jobs)

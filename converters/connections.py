@@ -40,7 +40,7 @@ class Connections:
         try:
             yield connection
         finally:
-            if connection.is_idle() and not connection.is_closed():
+            if connection.is_idle() and not connection.is_closed() and not _has_more(connection):
                 self._idle[connection] = origin
                 if len(self._idle) > self._keep:
                     await self._drop(next(iter(self._idle)))
@@ -64,3 +64,12 @@ class Connections:
     async def _drop(self, connection: httpcore.AsyncHTTPConnection) -> None:
         if self._idle.pop(connection, None) is not None:
             await connection.aclose()
+
+
+def _has_more(connection: httpcore.AsyncHTTPConnection) -> bool:
+    """Whether the server sent more than it announced: httpcore would take it for the answer to the next request.
+
+    Nothing public tells. Of a version of httpcore that says it otherwise, no connection is used again.
+    """
+    state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return state is None or bool(state.trailing_data[0])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.forced import ForcedRun
+from converters.forced import ForcedRun, end_forced
 from converters.jobs import Conversion, ShardJob, ShardWorker, asks_network, place_of
 from converters.losses import explain_failure, too_many_rejected, unit_warnings
 from converters.options import Options
@@ -196,6 +196,8 @@ def begin_split(opened: Opened, plan: SplitPlan, **more: Any) -> SplitWriter:
     def open_writer() -> SplitWriter:
         return SplitWriter(conversion.data_dir, name, plan.split, num_shards=len(plan.shards), arguments=chosen)
 
+    if opened.forced is None:
+        end_forced(conversion.data_dir, name)
     writer = open_writer()
     if opened.forced and not opened.forced.goes_on:
         writer.discard()
@@ -285,7 +287,7 @@ def _write_split(
             return committed
     summary.warnings += unit_warnings(spec, plan, rejects)
     if len(rejects) == plan.num_rows:  # a row is part of a record or rejected, never both
-        explain_failure(spec, plan, rejects)
+        summary.refused[plan.split] = explain_failure(spec, plan, rejects)
         writer.discard()  # so that a second try does not start with everything rejected
         if committed is None:  # else the table of the split that stays
             save_rejects(data_dir, spec.name, plan.split, rejects)

@@ -26,7 +26,7 @@ Sleep = Callable[[float], Awaitable[None] | None]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _COMPRESSED = frozenset({b"gzip", b"x-gzip", b"deflate"})  # not asked for, but some servers send it
-_SMALL_BYTES = 1 << 20  # bodies up to this are read without asking for room
+_SMALL_BYTES = 1 << 20  # bodies up to this are read before they ask for room
 _PIECE_BYTES = 1 << 16  # decompressed at a time
 
 _HEADERS = [
@@ -95,7 +95,7 @@ class Downloader:
         self._connections = Connections(self._backend, policy.connections, httpx.create_ssl_context())
         self._slots = asyncio.Semaphore(policy.connections)
         self._hosts: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()  # those somebody waits for
-        self._memory = _Budget(policy.memory_bytes)
+        self._large, self._small = _Budget(policy.memory_bytes), _Budget(policy.memory_bytes)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -108,7 +108,7 @@ class Downloader:
 
         Raises FetchError.
         """
-        room = _Room(self._memory)
+        room = _Room(self._large, self._small)
         try:
             yield await self._insist(url, room)
         finally:
@@ -187,6 +187,7 @@ class Downloader:
                     body.write(part)
             if inflated:
                 inflated.finish()
+            await room.stay(body.tell(), deadline)
             return body.getvalue()
 
 
@@ -194,9 +195,9 @@ def web_url(url: str) -> httpx.URL:
     """A URL taken apart. Raises RowError: `bad_url` if it is neither http nor https, or names no host."""
     try:
         parsed = httpx.URL(url)
+        host = parsed.raw_host  # not every host that parses is ASCII
     except (httpx.InvalidURL, ValueError) as error:
         raise RowError("bad_url", f"{url!r}: {error}") from error
-    host = parsed.raw_host
     if parsed.scheme not in ("http", "https") or not host or b"%" in host or not 0 < (parsed.port or 80) < 1 << 16:
         raise RowError("bad_url", f"{url!r} is no http or https address")
     return parsed
@@ -273,26 +274,38 @@ class _Budget:
 
 
 class _Room:
-    """What one body holds of the budget: nothing while it is small, else at once all that it may come to."""
+    """What one body holds of the memory: a large one all that it may come to, a small one its size when it is there.
 
-    def __init__(self, budget: _Budget):
-        self._budget = budget
-        self._held = 0
+    The two have budgets of their own: a large one that arrives slowly holds up none that is small.
+    """
+
+    def __init__(self, large: _Budget, small: _Budget):
+        self._large, self._small = large, small
+        self._held: tuple[_Budget, int] | None = None
 
     async def enter(self, size: int, most: int, deadline: asyncio.Timeout) -> None:
         """Waits until a body may grow to so many bytes; the deadline waits, too."""
-        if size <= _SMALL_BYTES or self._held:
+        if size > _SMALL_BYTES:
+            await self._take(self._large, most, deadline)
+
+    async def stay(self, size: int, deadline: asyncio.Timeout) -> None:
+        """Waits until a body of so many bytes, which is there, may wait for whoever wants it."""
+        await self._take(self._small, size, deadline)
+
+    async def _take(self, budget: _Budget, amount: int, deadline: asyncio.Timeout) -> None:
+        if self._held:
             return
         loop = asyncio.get_running_loop()
         left_s = (deadline.when() or loop.time()) - loop.time()
         deadline.reschedule(None)
-        amount = min(most, self._budget.total)
-        await self._budget.take(amount)
-        self._held = amount
+        amount = min(amount, budget.total)
+        await budget.take(amount)
+        self._held = budget, amount
         deadline.reschedule(loop.time() + left_s)
 
     def leave(self) -> None:
         """Gives back what is held."""
-        held, self._held = self._held, 0
+        held, self._held = self._held, None
         if held:
-            self._budget.give(held)
+            budget, amount = held
+            budget.give(amount)

@@ -21,7 +21,8 @@ class FetchPolicy:
         max_wait_s: no wait is longer, whatever `Retry-After` says (some servers name a date years ahead).
         max_redirects: followed one after the other.
         max_bytes: a larger answer is refused, also one that only becomes larger when it is decompressed.
-        memory_bytes: that the bodies of more than a megabyte take together; others wait for their turn.
+        memory_bytes: that the bodies of more than a megabyte take together, and smaller ones that wait to be looked at;
+            others wait for their turn.
         allow_private: ask addresses that are not public, too. Rows come from strangers: without this none of them can
             make a converter speak with this machine, its network, or a cloud's metadata service.
         allow_hosts: ask these, wherever they are: names of hosts, addresses, or networks such as 10.0.0.0/8.

@@ -23,7 +23,7 @@ class ForcedRun:
 
     def __init__(self, data_dir: Path, name: str, arguments: Mapping[str, Any]):
         self._data_dir, self._name = data_dir, name
-        self._file = data_dir / name / ".forced.json"
+        self._file = _note(data_dir, name)
         noted = self._noted()
         self.goes_on = noted is not None and noted["arguments"] == json_value(dict(arguments))
         if noted is None or not self.goes_on:
@@ -52,4 +52,13 @@ class ForcedRun:
 
     def end(self) -> None:
         """All splits are done: to be asked again means to convert anew."""
-        self._file.unlink(missing_ok=True)
+        end_forced(self._data_dir, self._name)
+
+
+def end_forced(data_dir: Path, name: str) -> None:
+    """Forgets the forced conversion of a dataset: what other conversions write is none of what it has done."""
+    _note(data_dir, name).unlink(missing_ok=True)
+
+
+def _note(data_dir: Path, name: str) -> Path:
+    return data_dir / name / ".forced.json"

@@ -25,12 +25,14 @@ def unit_warnings(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject]) -> 
     return warnings
 
 
-def explain_failure(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject]) -> None:
-    """Logs an example of each reason for which all rows of a split were rejected."""
+def explain_failure(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject]) -> str:
+    """Why a split has no record; logged, too, with an example of each reason for which its rows were rejected."""
     first = {reject.reason: reject for reject in reversed(rejects)}
     for reason, reject in sorted(first.items()):
         log.error("%s %s: row %d rejected as %s: %s", spec.name, plan.split, reject.row, reason, reject.detail)
-    log.error("%s %s: none of %s rows could be converted", spec.name, plan.split, f"{plan.num_rows:,}")
+    message = f"{spec.name} {plan.split}: none of {plan.num_rows:,} rows could be converted"
+    log.error(message)
+    return message
 
 
 def too_many_rejected(spec: SetSpec, plan: SplitPlan, rejects: Sequence[Reject], limit: float) -> str:

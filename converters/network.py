@@ -114,11 +114,12 @@ class _HostQueue:
             self._begun[host] += 1
             task = asyncio.ensure_future(_run(work, future))
             self._tasks.add(task)
-            task.add_done_callback(lambda task, host=host: self._done(host, task))
+            task.add_done_callback(lambda task, host=host, future=future: self._done(host, task, future))
             self._make_ready(host)
 
-    def _done(self, host: str, task: "asyncio.Task[None]") -> None:
+    def _done(self, host: str, task: "asyncio.Task[None]", future: "Future[Any]") -> None:
         self._tasks.discard(task)
+        future.cancel()  # if it has no result: a task that is cancelled before its first step runs nothing
         self._begun[host] -= 1
         if self._begun[host] == 0:
             del self._begun[host]

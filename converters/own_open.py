@@ -22,7 +22,7 @@ from converters.own_tables import (
     visible_files,
 )
 from converters.rows import Rows
-from converters.sources import SourceSplit, open_source
+from converters.sources import SourceSplit, open_source, state_of_files
 from grain_molmo.errors import ConfigError
 
 
@@ -81,8 +81,7 @@ def _open_local(path: Path, own: OwnSource, splits: Sequence[str] | None) -> lis
 def _source_split(path: Path, kind: str, part: Part, rows: Rows) -> SourceSplit:
     names = [str(file.relative_to(path)) if file != path else file.name for file in part.files]
     origin = {"kind": "local", "from": kind, "path": str(path.resolve()), "files": names, "split": part.split}
-    sizes = [file.stat().st_size for file in part.files]
-    return SourceSplit(None, part.split, rows, {**origin, "rows": len(rows), "num_bytes": sizes})
+    return SourceSplit(None, part.split, rows, {**origin, "rows": len(rows), **state_of_files(part.files)})
 
 
 Opener = Callable[[Part], Rows]

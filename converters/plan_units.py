@@ -115,16 +115,24 @@ class UnitsBuilder:
 
 
 def _repeated(names: bytes, ends: np.ndarray, hashes: np.ndarray) -> dict[int, int]:
-    """Of units whose name occurred before: the how manieth they are."""
-    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    """Of units whose name occurred before: the how manieth they are, or the next number that no other name ends in."""
+    known, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     seen: Counter[str] = Counter()
     again: dict[int, int] = {}
     for number in np.flatnonzero(counts[inverse] > 1).tolist():
         name = _name(names, ends, number)
         seen[name] += 1
         if seen[name] > 1:
+            while _is_known(known, f"{name}.{seen[name]}"):
+                seen[name] += 1
             again[number] = seen[name]
     return again
+
+
+def _is_known(hashes: np.ndarray, name: str) -> bool:
+    wanted = hash(name.encode("utf-8", "surrogatepass"))
+    at = int(np.searchsorted(hashes, wanted))
+    return at < len(hashes) and int(hashes[at]) == wanted
 
 
 def _name(names: bytes, ends: np.ndarray, number: int) -> str:

@@ -157,7 +157,7 @@ class ArrowRows:
             yield from zip(*(columns.get(name) or [None] * len(batch) for name in names), strict=True)
 
     def select(self, names: Sequence[str]) -> dict[str, list[Any]]:
-        """Whole columns as Python values; a column that is missing is all None."""
+        """Whole columns as Python values; None where there is none, and all None for a column that is missing."""
         present = [name for name in names if name in self.columns]
         table = self._read_columns(present)
         return {name: _python_values(table[name]) if name in present else [None] * len(self) for name in names}

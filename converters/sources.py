@@ -1,5 +1,6 @@
 """Where the rows of a set come from: the hub by name, or a local folder or file that holds the same rows."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 _READERS = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 # Files that the datasets library writes beside the rows.
 _NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_READ_BYTES = 64 << 20  # of a split are read to tell it from another of the same size
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,7 @@ def _open_local(path: Path, configs: Sequence[str | None], splits: Sequence[str]
                 rows = _read_files(files, in_order)
                 names = [str(file.relative_to(path)) if file != path else file.name for file in files]
                 origin = {"kind": "local", "path": str(path.resolve()), "files": names, "config": config}
-                sizes = [file.stat().st_size for file in files]
-                origin = {**origin, "split": split, "rows": len(rows), "num_bytes": sizes}
+                origin = {**origin, "split": split, "rows": len(rows), **state_of_files(files)}
                 found.append(SourceSplit(config, split, rows, origin))
     if not found:
         raise ConfigError(
@@ -120,6 +121,21 @@ def _open_local(path: Path, configs: Sequence[str | None], splits: Sequence[str]
             + (f", each under {', '.join(str(config) for config in configs)}" if configs[0] else "")
         )
     return found
+
+
+def state_of_files(files: Sequence[Path]) -> dict[str, Any]:
+    """What changes with the files behind a split, so that no conversion goes on with other rows than it began with.
+
+    Their sizes, and a hash of their bytes; of those that take long to read, of the times at which they were written.
+    """
+    stats = [file.stat() for file in files]
+    digest = hashlib.sha256()
+    if sum(stat.st_size for stat in stats) <= _READ_BYTES:
+        for file in files:
+            digest.update(file.read_bytes())
+    else:
+        digest.update(repr([stat.st_mtime_ns for stat in stats]).encode())
+    return {"num_bytes": [stat.st_size for stat in stats], "fingerprint": digest.hexdigest()[:32]}
 
 
 def _split_files(root: Path, config: str | None, split: str) -> list[Path]:

@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         requests, options, runner = requests_from(args), options_from(args), runner_from(args)
     except ConfigError as error:
         log.error("%s: %s", parser.prog, error)
+        if args.json:
+            print(json.dumps({"ok": False, "error": str(error), "datasets": []}))
         return EXIT_USAGE
     work = _estimating(options, args) if args.dry_run else _converting(options, data_dir, runner, args)
     results: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from typing import Any
 from converters.media import MediaBytes, MediaLoader, Medium
 from converters.plan import Unit
 from converters.rows import Row, Rows, read_rows
-from converters.spec import MediaSource, Place, SetSpec
+from converters.spec import FromUrl, MediaSource, Place, SetSpec
 from grain_molmo.errors import FetchError, RowError
 from grain_molmo.store import Record, Reject
 
@@ -26,7 +26,8 @@ class Prepared:
     def reject(self, row: int, error: RowError) -> Reject:
         """The row as rejected for this error."""
         attempts, time = (error.attempts, error.time) if isinstance(error, FetchError) else (0, "")
-        return Reject(row, self.unit.id, error.reason, error.detail, self.url, attempts, time)
+        url = self.url or next((one.url for one in self.sources if isinstance(one, FromUrl)), "")
+        return Reject(row, self.unit.id, error.reason, error.detail, url, attempts, time)
 
 
 @dataclass(frozen=True)

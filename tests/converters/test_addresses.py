@@ -1,6 +1,8 @@
 """No row makes a converter speak with anything but the public internet, whatever its names lead to."""
 
+import asyncio
 import ipaddress
+import threading
 
 import httpcore
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback import Answer, Web, make_picture
 
-from converters.addresses import AddressRule, is_public
+from converters.addresses import AddressRule, CheckedBackend, is_public
 from converters.fetch import FetchPolicy, ImageFetcher
 from grain_molmo.errors import FetchError
 
@@ -148,3 +150,28 @@ def test_a_proxy_of_the_environment_is_not_used(web: Web, monkeypatch: pytest.Mo
     assert reason(fetcher, "http://internal.test/a") == "private_address"
     assert web.requests == []
     assert "http_proxy, https_proxy" in caplog.text
+
+
+def test_names_that_nobody_answers_for_hold_up_no_others():
+    over = threading.Event()
+
+    def resolve(host: str, port: int) -> list[str]:
+        if host.startswith("dead"):
+            over.wait()
+        return ["1.1.1.1"]
+
+    async def ask() -> list[object]:
+        backend = CheckedBackend(httpcore.AsyncMockBackend([]), AddressRule(FetchPolicy()), resolve)
+        waiting = [
+            asyncio.ensure_future(backend.connect_tcp(f"dead{number}", 80))
+            for number in range(FetchPolicy().connections)
+        ]
+        await asyncio.sleep(0)
+        try:
+            return [await backend.connect_tcp("alive", 80, timeout=20.0)]
+        finally:
+            over.set()
+            await asyncio.gather(*waiting)
+            backend.close()
+
+    assert len(asyncio.run(ask())) == 1

@@ -76,3 +76,18 @@ def test_options_without_a_runner_are_refused(tmp_path: Path):
     rows = write_rows(tmp_path / "rows", [{"image_url": "http://x/y", "caption": "c"}])
     arguments = ["pixmo-cap", "--source", rows, "--data-dir", str(tmp_path), "--beam-option", "a=b"]
     assert main(arguments) == 2
+
+
+@pytest.mark.parametrize(
+    "beam",
+    [
+        ["--runner", "Nope"],
+        ["--runner", "a.b.C"],
+        ["--runner", "DirectRunner", "--beam-option", "direct_num_workers=x"],
+    ],
+)
+def test_a_runner_that_is_none_is_wrong_usage(beam: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = write_rows(tmp_path / "rows", [{"image_url": "http://x/y", "caption": "c"}])
+    assert main(["pixmo-cap", "--source", rows, "--data-dir", str(tmp_path / "data"), "--json", *beam]) == 2
+    assert "Beam does not take" in json.loads(capsys.readouterr().out)["error"]
+    assert not (tmp_path / "data").exists()

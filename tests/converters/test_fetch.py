@@ -114,6 +114,17 @@ def test_redirects_are_followed(web: Web):
     assert Fetch()(url).data == make_picture(1)
 
 
+@pytest.mark.parametrize(("together", "second"), [(False, 2), (True, 1)])
+def test_what_a_server_sends_unasked_is_not_the_answer_to_the_next_request(together: bool, second: int):
+    bodies = [make_picture(number) for number in (1, 2)]
+    answers = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body) for body in bodies]
+    sent = [b"".join(answers)] if together else answers  # of one connection
+    backend = httpcore.AsyncMockBackend(sent)
+    with ImageFetcher(QUICK, resolve=lambda host, port: ["1.1.1.1"], backend=backend) as fetcher:
+        assert fetcher.fetch("http://host/a").data == bodies[0]
+        assert fetcher.fetch("http://host/b").data == make_picture(second)
+
+
 def test_redirects_in_a_circle_end(web: Web):
     assert Fetch().reason(web.serve("/a", Answer(status=302, headers={"Location": "/a"}))) == "too_many_redirects"
     assert len(web.requests) == QUICK.max_redirects + 1
@@ -126,7 +137,8 @@ def test_a_redirect_out_of_the_web_is_refused(web: Web, target: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/hostname", "ftp://host/a", "data:,a", "/a.png", "http://", "", "http://[/a"]
+    "url",
+    ["file:///etc/hostname", "ftp://host/a", "data:,a", "/a.png", "http://", "", "http://[/a", "http://[::1%é]/a"],
 )
 def test_only_web_addresses_are_fetched(url: str):
     assert Fetch().reason(url) == "bad_url"

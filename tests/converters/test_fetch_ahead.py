@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import httpcore
 import pytest
 from loopback import Answer, Web, make_picture
 from PIL import Image
 
+from converters.download import Downloader
 from converters.fetch import FetchPolicy, FetchSpool, ImageCache, ImageFetcher
+from converters.network import _HostQueue
 from grain_molmo.errors import FetchError, RowError
 
 NOW = "2026-01-31T12:00:00Z"
@@ -87,6 +90,45 @@ def test_large_bodies_take_turns_in_memory(web: Web, tmp_path: Path):
     with FetchSpool(tmp_path) as spool, fetcher(spool, memory_bytes=out.tell() + 1) as fetch:
         fetch.prefetch((url, None) for url in urls)
         assert {fetch.fetch(url).info.width for url in urls} == {1500}
+
+
+def test_small_bodies_that_nobody_looks_at_yet_take_bounded_memory():
+    body = bytes(1000)
+    answer = httpcore.AsyncMockBackend([b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", body])
+    held, most = 0, 0
+
+    async def look_at(downloader: Downloader, number: int) -> None:
+        nonlocal held, most
+        async with downloader.answer(f"http://host{number}/") as found:
+            held += len(found.data)
+            most = max(most, held)
+            for _ in range(50):
+                await asyncio.sleep(0)  # others arrive meanwhile
+            held -= len(found.data)
+
+    async def look_at_all() -> None:
+        policy = FetchPolicy(memory_bytes=4500)
+        downloader = Downloader(policy, resolve=lambda host, port: ["1.1.1.1"], backend=answer)
+        await asyncio.gather(*(look_at(downloader, number) for number in range(30)))
+        await downloader.aclose()
+
+    asyncio.run(look_at_all())
+    assert 1000 < most <= 4000
+
+
+def test_what_is_stopped_before_its_first_step_leaves_nobody_waiting():
+    async def nothing() -> None:
+        pytest.fail("it was stopped")
+
+    async def stop_at_once() -> Future[None]:
+        queue, future = _HostQueue(1, 1), Future[None]()
+        queue.put("host", (nothing, future))
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return future
+
+    assert asyncio.run(stop_at_once()).cancelled()
 
 
 def test_a_body_larger_than_all_of_the_memory_has_it_alone(web: Web):

@@ -179,7 +179,9 @@ def test_pictures_are_fetched_and_their_hash_is_checked(web: Web, tmp_path: Path
     ]
     (example,) = converted(write_rows(tmp_path / "rows", rows), tmp_path / "data")
     assert (example["caption"], example["metadata"]["url"]) == ("Good.", rows[0]["url"])
-    assert [one["reason"] for one in rejects(tmp_path / "data", "mine")] == ["hash_mismatch", "http_404", "bad_url"]
+    rejected = rejects(tmp_path / "data", "mine")
+    assert [one["reason"] for one in rejected] == ["hash_mismatch", "http_404", "bad_url"]
+    assert [one["url"] for one in rejected[:2]] == [rows[1]["url"], rows[2]["url"]]
 
 
 def test_web_pages_that_texts_are_from_are_no_pictures(web: Web, tmp_path: Path):

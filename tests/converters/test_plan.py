@@ -49,6 +49,12 @@ def test_ids_are_unique_and_do_not_depend_on_where_a_row_stands():
     assert {unit.id for shard in plan("pixmo_cap", rows[::-1])["train"].shards for unit in shard} == set(ids)
 
 
+def test_a_name_that_looks_like_a_repeated_one_stays_unique():
+    rows = [{"image_url": name} for name in ("a", "a.2", "a", "a.3", "a", "a.2")]
+    (shard,) = plan("pixmo_cap", rows)["train"].shards
+    assert [unit.id for unit in shard] == ["a", "a.2", "a.4", "a.3", "a.5", "a.2.2"]
+
+
 def test_ids_of_all_splits_of_a_set_differ():
     rows = [{"image_url": "a", "image_id": "a"}]
     sources = [source(rows, split) for split in ("train", "validation", "test")]

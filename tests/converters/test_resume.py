@@ -1,6 +1,7 @@
 """Conversions that are killed, stopped, forced, shared between processes, or tried again."""
 
 import json
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from loopback import Answer, Web, all_files, convert, make_picture, records, rej
 from converters.fetch import ImageFetcher
 from converters.rows import ArrowRows, read_rows, table_rows
 from converters.sets import SETS
+from converters.sources import state_of_files
 from converters.to_arrayrecord import main
 from grain_molmo.errors import ConfigError, StoreBusyError
 from grain_molmo.store import MediaStore, dataset_lock, load_manifest
@@ -139,6 +141,52 @@ def test_a_forced_conversion_that_was_stopped_goes_on_when_forced_again(web: Web
     assert "train-3" in load_manifest(tmp_path / "stopped", "pixmo_cap")["train"].shards[0].file
 
 
+def test_what_others_wrote_after_a_forced_conversion_was_stopped_is_forced_anew(web: Web, tmp_path: Path):
+    rows = [{"image_url": web.picture(i), "caption": f"{i}", "transcripts": ["t"]} for i in range(4)]
+    source = write_rows(tmp_path / "rows", rows)
+    spec = SETS["pixmo_cap"]
+    convert(spec, source, tmp_path / "data")
+
+    def stopping(row: dict, place: Any) -> dict:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        convert(replace(spec, parse=stopping), source, tmp_path / "data", force=True)
+    convert(spec, source, tmp_path / "data", max_rows=2)
+    convert(spec, source, tmp_path / "data")
+    assert convert(spec, source, tmp_path / "data", force=True).already_there == []
+
+
+def test_rows_that_changed_under_the_same_name_are_converted_anew(web: Web, tmp_path: Path):
+    rows = [{"image_url": web.picture(i), "caption": f"first {i}", "transcripts": ["t"]} for i in range(6)]
+    source = write_rows(tmp_path / "rows", rows, "json")
+    spec = replace(SETS["pixmo_cap"], rows_per_shard=2)
+
+    def stopping(row: dict, place: Any) -> dict:
+        if row["caption"] == "first 4":
+            raise Stopped
+        return spec.parse(row, place)
+
+    with pytest.raises(Stopped):
+        convert(replace(spec, parse=stopping), source, tmp_path / "data")
+    for word in ("other", "third"):  # first before the conversion was done, then after
+        write_rows(tmp_path / "rows", [{**row, "caption": f"{word} {i}"} for i, row in enumerate(rows)], "json")
+        assert convert(spec, source, tmp_path / "data").already_there == []
+        found = [record.annotation["caption"] for record in records(tmp_path / "data", "pixmo_cap")]
+        assert found == [f"{word} {i}" for i in range(6)]
+
+
+def test_files_too_large_to_read_are_told_apart_by_when_they_were_written(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("converters.sources._READ_BYTES", 3)
+    path = tmp_path / "train.json"
+    path.write_text("[{}]")
+    os.utime(path, ns=(10**18, 10**18))
+    before = state_of_files([path])
+    assert state_of_files([path]) == before
+    os.utime(path, ns=(10**18, 10**18 + 1))
+    assert state_of_files([path]) != before
+
+
 def test_rows_that_hosts_did_not_answer_for_are_tried_again_alone(web: Web, tmp_path: Path):
     urls = [web.picture(i) for i in range(40)]
     busy = {3: 503, 4: 429, 21: 500, 30: 503}
@@ -208,6 +256,17 @@ def test_a_split_that_loses_too_much_is_not_committed_until_that_is_accepted(web
     assert main([*command, "--validation-fraction", "0", "--max-rejected", "0.34"]) == 0
     assert len(records(tmp_path / "data", "pixmo_cap")) == 6
     assert len(web.requests) == asked
+
+
+def test_a_split_of_which_nothing_converts_is_a_failure_beside_one_that_does(web: Web, tmp_path: Path, capsys):
+    rows = [{"image_url": web.picture(i), "caption": f"{i}", "transcripts": ["t"]} for i in range(3)]
+    source = write_rows(tmp_path / "rows", [{**row, "caption": ""} for row in rows])
+    write_rows(tmp_path / "rows", rows, split="validation")
+    command = ["pixmo-cap", "--source", source, "--data-dir", str(tmp_path / "data"), "--json", "--allow-private"]
+    assert main(command) == 1
+    (summary,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert "pixmo_cap train: none of 3 rows" in summary["error"]
+    assert summary["examples"] == {"validation": 3}
 
 
 def test_generated_rows_leave_nothing_but_the_store(tmp_path: Path, capsys):

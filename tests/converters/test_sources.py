@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from loopback import make_picture
 
-from converters.rows import json_rows, parquet_rows
+from converters.rows import json_rows, parquet_rows, read_rows, scan_rows
 from converters.schema import IMAGE, POINTS, TEXT, TEXTS, check_columns
 from converters.sources import open_source
 from grain_molmo.errors import ConfigError, RowError
@@ -207,3 +207,20 @@ def test_an_optional_column_may_be_null_throughout(tmp_path: Path):
     check_columns("pixmo-count", source.rows, {}, {"points": POINTS})
     with pytest.raises(ConfigError, match="null"):
         check_columns("pixmo-count", source.rows, {"points": POINTS}, {})
+
+
+def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path):
+    buffers = [None, pa.array([0, 2, 4, 6], pa.int32()).buffers()[1], pa.py_buffer(b"ab\xff\xfecd")]
+    captions = pa.Array.from_buffers(pa.string(), 3, buffers)
+    dates = pa.array([0, 0, 2**60], pa.timestamp("s"))
+    table = pa.table({"image_url": ["a", "b", "c"], "caption": captions, "made": dates})
+    with pa.ipc.new_stream(tmp_path / "train.arrow", table.schema) as writer:
+        writer.write_table(table)
+    rows = open_source(str(tmp_path), (None,), ("train",))[0].rows
+    found = list(read_rows(rows, range(3)))
+    assert found[0] == rows.row(0)
+    assert [one.reason for one in found[1:] if isinstance(one, RowError)] == ["bad_value", "bad_value"]
+    assert list(scan_rows(rows, ["image_url", "caption"])) == [("a", "ab"), ("b", None), ("c", "cd")]
+    assert rows.select(["caption"]) == {"caption": ["ab", None, "cd"]}
+    with pytest.raises(RowError, match="cannot be read"):
+        rows.row(2)

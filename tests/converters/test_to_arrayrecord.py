@@ -104,7 +104,7 @@ def test_nothing_converted_is_a_failure(web: Web, tmp_path: Path, capsys):
     assert main([*arguments, "--json"]) == 1
     (summary,) = json.loads(capsys.readouterr().out)["datasets"]
     assert summary["rejected"] == {"http_404": 1}
-    assert summary["error"] == "no row could be converted"
+    assert "none of 1 rows could be converted" in summary["error"]
 
 
 def test_wrong_columns_are_a_failure_that_names_them(tmp_path: Path, capsys):
