@@ -222,5 +222,5 @@ def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path):
     assert [one.reason for one in found[1:] if isinstance(one, RowError)] == ["bad_value", "bad_value"]
     assert list(scan_rows(rows, ["image_url", "caption"])) == [("a", "ab"), ("b", None), ("c", "cd")]
     assert rows.select(["caption"]) == {"caption": ["ab", None, "cd"]}
-    with pytest.raises(RowError, match="cannot be read"):
+    with pytest.raises(RowError, match="does not read"):
         rows.row(2)

@@ -220,7 +220,7 @@ def test_the_video_benchmark_compares_the_same_frames(capsys, tmp_path):
 
 
 def test_every_kind_of_url_comes_to_what_it_should_in_bounded_memory(capsys):
-    words = ("--urls", "250", "--good", "8", "--rounds", "1", "--timeout", "0.25")
+    words = ("--urls", "250", "--good", "8", "--rounds", "1", "--timeout", "1.5")
     figures = run_json(capsys, "fetch", *words)["figures"]
     mixed, good = figures["mixed"], figures["good"]
     assert mixed["wrong"] == []
