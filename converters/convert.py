@@ -74,10 +74,21 @@ def convert_set(
             manifest = _convert_split(plan, opened, run, summary)
             if manifest is not None:
                 summary.examples[plan.split] = manifest.num_examples
+        summary.refused |= {plan.split: summary.empty[plan.split] for plan in _lost(opened.plans, summary)}
         if opened.forced and not summary.refused:
             opened.forced.end()
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
+
+
+def _lost(plans: Sequence[SplitPlan], summary: Summary) -> list[SplitPlan]:
+    """The empty splits that take all of a source split along: a small part of it, of a rare kind, may be empty."""
+
+    def of(plan: SplitPlan) -> tuple[int, str]:
+        return id(plan.source), plan.split.partition("_")[0]
+
+    there = {of(plan) for plan in plans if plan.split in summary.examples}
+    return [plan for plan in plans if plan.split in summary.empty and of(plan) not in there]
 
 
 @dataclass(frozen=True)
@@ -287,7 +298,7 @@ def _write_split(
             return committed
     summary.warnings += unit_warnings(spec, plan, rejects)
     if len(rejects) == plan.num_rows:  # a row is part of a record or rejected, never both
-        summary.refused[plan.split] = explain_failure(spec, plan, rejects)
+        summary.empty[plan.split] = explain_failure(spec, plan, rejects)
         writer.discard()  # so that a second try does not start with everything rejected
         if committed is None:  # else the table of the split that stays
             save_rejects(data_dir, spec.name, plan.split, rejects)

@@ -24,7 +24,8 @@ class Summary:
         num_bytes: of the shards written.
         already_there: splits that were not converted again.
         retried, won: rows that were tried again, and those of them that are in a record now.
-        refused: why a split was not committed, by split.
+        empty: that none of its rows could be converted, by split.
+        refused: why a split was not committed, by split; of empty ones those that take all of a source split along.
         warnings: what looks wrong.
         seconds: from opening the source to the last commit.
     """
@@ -40,6 +41,7 @@ class Summary:
     already_there: list[str] = field(default_factory=list)
     retried: int = 0
     won: int = 0
+    empty: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0

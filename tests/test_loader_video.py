@@ -257,7 +257,7 @@ def test_all_real_videos_are_shown_and_the_broken_ones_counted(media, tmp_path, 
 
 
 def test_prepared_frames_look_like_the_original_and_are_used_in_both_stages(open_loader, tmp_path):
-    arguments = ["--sample", "--rows", "12", "--data-dir", str(tmp_path)]
+    arguments = ["--sample", "--rows", "8", "--data-dir", str(tmp_path)]
     assert convert(["molmo2-videopoint", "molmo2-videotrack", *arguments, "--video-frames"]) == 0
     for stage in VIDEO_STAGES:
         chosen = replace(STAGES[stage], mixture={"molmo2_videopoint": 1, "molmo2_videotrack": 1}, rules={})
