@@ -8,9 +8,9 @@ from typing import Any
 
 from converters.choose import STAGE_CHOICES, sets_of_stage
 from converters.convert import MakeRunner
-from converters.fetch_policy import add_fetch_arguments, fetch_policy_from
+from converters.fetch.policy import add_fetch_arguments, fetch_policy_from
 from converters.options import Options
-from converters.own_source import OwnSource, add_own_arguments, own_from_args
+from converters.own.source import OwnSource, add_own_arguments, own_from_args
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
 from converters.sets import SETS, find_set, is_set
 from converters.sources import SourceSplit, open_source

@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.options import Options
 from converters.own import open_own
-from converters.own_source import OwnSource
+from converters.own.source import OwnSource
 from converters.sets import find_set
 from converters.sources import SourceSplit, open_source
 from converters.spec import SetSpec

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from converters.fetch_reasons import may_pass
+from converters.fetch.reasons import may_pass
 from converters.plan import Unit
 from converters.units import Made
 from grain_molmo.errors import StoreError

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from converters.fetch_reasons import may_pass
+from converters.fetch.reasons import may_pass
 from grain_molmo.store import Reject
 
 

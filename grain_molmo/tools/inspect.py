@@ -175,7 +175,7 @@ def _may_pass(asked: Mapping[str, int]) -> int:
     """How many of the rows that the network lost a later run may win back."""
     if not asked:
         return 0
-    from converters.fetch_reasons import may_pass
+    from converters.fetch.reasons import may_pass
 
     return sum(count for reason, count in asked.items() if may_pass(reason))
 

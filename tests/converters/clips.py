@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.sample_clips import ClipFormat, encode_clip
+from converters.sample.clips import ClipFormat, encode_clip
 
 SIZE = (48, 32)  # width, height
 

@@ -15,10 +15,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from loopback import make_picture
 
 from converters.convert import convert_set
-from converters.fetch_policy import FetchPolicy
+from converters.fetch.policy import FetchPolicy
 from converters.options import Options
-from converters.own_records import _masked_crc
-from converters.own_source import OwnSource
+from converters.own.records import _masked_crc
+from converters.own.source import OwnSource
 from converters.request import SetRequest
 from converters.summary import Summary
 from grain_molmo.datasets.written import WrittenDataset

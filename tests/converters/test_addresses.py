@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback import Answer, Web, make_picture
 
-from converters.addresses import AddressRule, CheckedBackend, is_public
 from converters.fetch import FetchPolicy, ImageFetcher
+from converters.fetch.addresses import AddressRule, CheckedBackend, is_public
 from grain_molmo.errors import FetchError
 
 PRIVATE_V4 = [

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import Answer, Web, make_picture, sha256
 
-from converters.download import wait_before_next
 from converters.fetch import FetchPolicy, ImageCache, ImageFetcher, Picture
+from converters.fetch.download import wait_before_next
 from grain_molmo.errors import FetchError, RowError
 
 QUICK = FetchPolicy(connect_timeout_s=0.5, read_timeout_s=0.5, max_bytes=10_000, allow_private=True)

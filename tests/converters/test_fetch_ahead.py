@@ -15,9 +15,9 @@ import pytest
 from loopback import Answer, Web, make_picture
 from PIL import Image
 
-from converters.download import Downloader
 from converters.fetch import FetchPolicy, FetchSpool, ImageCache, ImageFetcher
-from converters.network import _HostQueue
+from converters.fetch.download import Downloader
+from converters.fetch.network import _HostQueue
 from grain_molmo.errors import FetchError, RowError
 
 NOW = "2026-01-31T12:00:00Z"

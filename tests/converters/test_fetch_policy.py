@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from converters.fetch_policy import FetchPolicy, add_fetch_arguments, fetch_policy_from
-from converters.fetch_reasons import REASONS, may_pass
+from converters.fetch.policy import FetchPolicy, add_fetch_arguments, fetch_policy_from
+from converters.fetch.reasons import REASONS, may_pass
 from grain_molmo.errors import ConfigError
 
 

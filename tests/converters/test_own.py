@@ -11,7 +11,7 @@ from own_sources import CAPTIONS, KINDS, add, convert_own, converted, tfrecord, 
 
 import grain_molmo as gm
 from converters.own import open_own
-from converters.own_source import OwnSource
+from converters.own.source import OwnSource
 from converters.to_arrayrecord import main
 from grain_molmo.errors import ConfigError
 from grain_molmo.store.example_proto import encode_example

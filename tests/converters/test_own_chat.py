@@ -5,7 +5,7 @@ import pytest
 from loopback import make_picture
 from own_sources import converted
 
-from converters.own_chat import chat_messages
+from converters.own.chat import chat_messages
 from grain_molmo.errors import RowError
 
 

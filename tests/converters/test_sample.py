@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from converters.clockface import draw_clock, read_time
 from converters.sample import PIXMO_NAMES, BadRow, SampleSet, write_sample
-from converters.sample_scenes import SHADES
-from converters.sample_text import plural
+from converters.sample.scenes import SHADES
+from converters.sample.text import plural
 from grain_molmo.errors import ConfigError, RowError
 
 ROWS = 40

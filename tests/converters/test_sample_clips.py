@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from converters.sample_clips import ENCODERS, ClipFormat, can_encode, encode_clip
+from converters.sample.clips import ENCODERS, ClipFormat, can_encode, encode_clip
 from grain_molmo.errors import ConfigError
 
 WIDTH, HEIGHT = 96, 64

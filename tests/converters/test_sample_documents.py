@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from converters.sample_charts import chart_questions, draw_chart, make_chart
-from converters.sample_documents import make_document
+from converters.sample.charts import chart_questions, draw_chart, make_chart
+from converters.sample.documents import make_document
 
 CONFIGS = ("charts", "diagrams", "tables", "other")
 

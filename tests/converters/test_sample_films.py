@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from converters.sample_film_text import (
+from converters.sample.film_text import (
     film_questions,
     frame_caption,
     merged_caption,
@@ -13,11 +13,11 @@ from converters.sample_film_text import (
     points_on_grid,
     subtitle_questions,
 )
-from converters.sample_films import WALL_COLOR, Film, draw, film_points, make_film
-from converters.sample_scenes import SHADES
-from converters.sample_text import counted, number_word
-from converters.sample_video_rows import POINT_CONFIGS
-from converters.sample_videos import VideoPool, encodable
+from converters.sample.films import WALL_COLOR, Film, draw, film_points, make_film
+from converters.sample.scenes import SHADES
+from converters.sample.text import counted, number_word
+from converters.sample.video_rows import POINT_CONFIGS
+from converters.sample.videos import VideoPool, encodable
 
 KINDS = {"films": 24, "crowds": 2, "long": 2, "tracks": 8}
 
@@ -76,7 +76,7 @@ def test_the_same_film_comes_of_the_same_seed_and_index_alone():
 
 def test_a_film_is_encoded_even_where_its_codec_is_missing(monkeypatch):
     clip = next(clip for i in range(12) if (clip := make_film(0, "films", i).clip).container == "webm")
-    monkeypatch.setattr("converters.sample_videos.can_encode", lambda codec: codec == "mpeg4")
+    monkeypatch.setattr("converters.sample.videos.can_encode", lambda codec: codec == "mpeg4")
     assert (encodable(clip).codec, encodable(clip).container) == ("mpeg4", "mp4")
 
 

@@ -12,11 +12,11 @@ from molmo2_files import HUB_COLUMNS, decode, picture, read, video_path
 from PIL import Image
 
 from converters.sample import MOLMO2_NAMES, SampleSet, write_sample
-from converters.sample_films import WALL_COLOR, draw
-from converters.sample_scenes import OUTLINES, SHADES
-from converters.sample_text import counted
-from converters.sample_video_rows import POINT_CONFIGS
-from converters.sample_videos import VideoPool
+from converters.sample.films import WALL_COLOR, draw
+from converters.sample.scenes import OUTLINES, SHADES
+from converters.sample.text import counted
+from converters.sample.video_rows import POINT_CONFIGS
+from converters.sample.videos import VideoPool
 
 ROWS, SEED = 24, 3
 TASKS = ("track", "ground", "single_point_track")

@@ -159,7 +159,7 @@ def test_without_a_folder_the_sets_that_can_be_converted_are_listed(inspect, mon
 
 
 def test_rows_that_the_network_lost_are_told_apart_and_how_many_may_be_won_back(inspect, tmp_path):
-    pytest.importorskip("converters.fetch_reasons")
+    pytest.importorskip("converters.fetch.reasons")
     when = "2026-01-01T00:00:00+00:00"
     rejects = [Reject(i, "a", "timeout", "", "http://h/", 5, when) for i in range(3)]
     rejects += [

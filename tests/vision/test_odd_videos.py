@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from converters.sample_clips import ClipFormat, encode_clip
+from converters.sample.clips import ClipFormat, encode_clip
 from grain_molmo.errors import MediaError
 from grain_molmo.vision.video import decode_frames, probe_video
 

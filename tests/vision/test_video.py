@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from vision_clips import HEIGHT, WIDTH, clip, draw, encode, frames_in_order, index_of, remux, shown_plainly, with_cover
 
-from converters.sample_clips import can_encode
+from converters.sample.clips import can_encode
 from grain_molmo.errors import MediaError
 from grain_molmo.vision import video_decode, video_stream
 from grain_molmo.vision.crops import unpatchify

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from converters.sample_clips import ClipFormat, encode_clip
+from converters.sample.clips import ClipFormat, encode_clip
 from grain_molmo.vision.video_index import PacketIndex
 from grain_molmo.vision.video_pixels import RgbConverter
 from grain_molmo.vision.video_stream import open_video

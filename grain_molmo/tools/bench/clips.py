@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from converters.sample_clips import ClipFormat, encode_clip
+from converters.sample.clips import ClipFormat, encode_clip
 
 Draw = Callable[[float], np.ndarray]
 

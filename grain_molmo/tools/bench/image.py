@@ -24,8 +24,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from converters.sample_scenes import make_scene
-from converters.sample_text import caption
+from converters.sample.scenes import make_scene
+from converters.sample.text import caption
 from grain_molmo.datasets.pixmo import PixMoCap
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError

@@ -32,7 +32,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from converters.sample_clips import ClipFormat, can_encode
+from converters.sample.clips import ClipFormat, can_encode
 from grain_molmo.errors import MediaError
 from grain_molmo.tools.bench.clips import cached_clip
 from grain_molmo.tools.bench.report import Report, positive, speed_ratio, table, time_in_turn

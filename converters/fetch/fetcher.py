@@ -1,7 +1,7 @@
 """Pictures by URL: from a cache or the network, checked before they count, kept only when good.
 
 `FetchPolicy` bounds the asking, `Downloader` does it, `ImageCache` and `FetchSpool` keep what came of it, and
-`converters.fetch_reasons` lists what can go wrong.
+`converters.fetch.reasons` lists what can go wrong.
 """
 
 import asyncio
@@ -12,15 +12,13 @@ from typing import Any
 
 import httpcore
 
-from converters.addresses import Resolve, system_addresses
-from converters.download import Sleep, utc_now, web_url
-from converters.fetch_policy import FetchPolicy
-from converters.image_cache import FetchSpool, ImageCache
-from converters.network import Network
-from converters.picture_check import Picture, WholePictures, check_picture
+from converters.fetch.addresses import Resolve, system_addresses
+from converters.fetch.download import Sleep, utc_now, web_url
+from converters.fetch.image_cache import FetchSpool, ImageCache
+from converters.fetch.network import Network
+from converters.fetch.picture_check import Picture, WholePictures, check_picture
+from converters.fetch.policy import FetchPolicy
 from grain_molmo.errors import FetchError, RowError
-
-__all__ = ["FetchPolicy", "FetchSpool", "ImageCache", "ImageFetcher", "Picture", "check_picture"]
 
 Request = tuple[str, str | None]
 """A URL, and the SHA-256 that its bytes must have or None."""

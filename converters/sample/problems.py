@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.sample_rows import PicturePool, Row
-from converters.sample_videos import VideoPool
+from converters.sample.rows import PicturePool, Row
+from converters.sample.videos import VideoPool
 from grain_molmo.rng import stable_hash
 
 # In the order in which a set's bad rows take them.

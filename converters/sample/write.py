@@ -19,10 +19,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters import sample_multi_rows, sample_rows, sample_video_rows
-from converters.sample_problems import BadRow, Pools, spoil
-from converters.sample_rows import PicturePool, Row
-from converters.sample_videos import VideoPool
+from converters.sample import multi_rows as sample_multi_rows
+from converters.sample import rows as sample_rows
+from converters.sample import video_rows as sample_video_rows
+from converters.sample.problems import BadRow, Pools, spoil
+from converters.sample.rows import PicturePool, Row
+from converters.sample.videos import VideoPool
 from grain_molmo.errors import ConfigError
 
 CONFIGS = {

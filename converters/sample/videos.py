@@ -14,8 +14,8 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from converters.sample_clips import ClipFormat, can_encode, encode_clip
-from converters.sample_films import Film, draw, make_film
+from converters.sample.clips import ClipFormat, can_encode, encode_clip
+from converters.sample.films import Film, draw, make_film
 from grain_molmo.errors import ConfigError
 from grain_molmo.rng import stable_hash
 

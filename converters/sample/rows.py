@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from converters.clockface import read_time
-from converters.sample_documents import make_document
-from converters.sample_scenes import Scene, Shape, draw_scene, encode_picture, make_scene, png_bytes
-from converters.sample_text import absent_label, caption, questions, transcripts
+from converters.sample.documents import make_document
+from converters.sample.scenes import Scene, Shape, draw_scene, encode_picture, make_scene, png_bytes
+from converters.sample.text import absent_label, caption, questions, transcripts
 from grain_molmo.rng import stable_hash
 
 Row = dict[str, Any]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.sample_films import FIRST_NAMES, Film, film_points, scene_at
-from converters.sample_scenes import BACKGROUNDS, OUTLINES
-from converters.sample_text import PATTERN_WORDS, counted, listed, number_word, pick, place, plural, with_article
+from converters.sample.films import FIRST_NAMES, Film, film_points, scene_at
+from converters.sample.scenes import BACKGROUNDS, OUTLINES
+from converters.sample.text import PATTERN_WORDS, counted, listed, number_word, pick, place, plural, with_article
 
 MAX_CLIPS, MAX_FRAMES = 4, 12
 LATE_S = 0.05  # a shape that comes later than this was not there at the beginning

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from converters.download import Downloader
-from converters.fetch_policy import FetchPolicy
+from converters.fetch.download import Downloader
+from converters.fetch.policy import FetchPolicy
 
 log = logging.getLogger(__name__)
 

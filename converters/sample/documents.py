@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from converters.sample_charts import FAINT, INK, QA, SERIES, TOPICS, chart_document, choose, font, paper
+from converters.sample.charts import FAINT, INK, QA, SERIES, TOPICS, chart_document, choose, font, paper
 from grain_molmo.rng import stable_hash
 
 STEPS = ("Collect", "Sort", "Clean", "Weigh", "Label", "Pack", "Check", "Store", "Ship", "Report", "Review", "Repair")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from converters.own_columns import FIELDS, IMAGE_SUFFIXES, NOTHING, find_columns
-from converters.own_fields import has_lesson, row_annotation
-from converters.own_groups import KEY
-from converters.own_media import Folders, row_media
-from converters.own_open import open_splits_of, store_split
-from converters.own_source import KINDS, OwnSource
-from converters.own_tables import class_names
+from converters.own.columns import FIELDS, IMAGE_SUFFIXES, NOTHING, find_columns
+from converters.own.fields import has_lesson, row_annotation
+from converters.own.groups import KEY
+from converters.own.media import Folders, row_media
+from converters.own.open import open_splits_of, store_split
+from converters.own.source import KINDS, OwnSource
+from converters.own.tables import class_names
 from converters.rows import Row, Rows
 from converters.sets import is_set
 from converters.sources import SourceSplit

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.own_columns import FIELDS
+from converters.own.columns import FIELDS
 from grain_molmo.errors import ConfigError
 
 KINDS = ("auto", "folder", "table", "hf", "webdataset", "tfds", "records")

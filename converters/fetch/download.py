@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 import httpcore
 import httpx
 
-from converters.addresses import AddressRule, CheckedBackend, Resolve, system_addresses
-from converters.connections import Connections
-from converters.fetch_policy import FetchPolicy
-from converters.fetch_reasons import may_pass
+from converters.fetch.addresses import AddressRule, CheckedBackend, Resolve, system_addresses
+from converters.fetch.connections import Connections
+from converters.fetch.policy import FetchPolicy
+from converters.fetch.reasons import may_pass
 from grain_molmo.errors import FetchError, RowError
 
 Sleep = Callable[[float], Awaitable[None] | None]

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from converters.own_groups import folder_rows, is_medium, is_tar, tar_rows
-from converters.own_records import find_tfds, is_records, record_rows, require_all_shards, tfds_parts, tfds_rows
-from converters.own_source import OwnSource
-from converters.own_tables import (
+from converters.own.groups import folder_rows, is_medium, is_tar, tar_rows
+from converters.own.records import find_tfds, is_records, record_rows, require_all_shards, tfds_parts, tfds_rows
+from converters.own.source import OwnSource
+from converters.own.tables import (
     KNOWN_SPLITS,
     SPLIT_NAMES,
     TABLE_SUFFIXES,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from converters.sample_scenes import OUTLINES, Scene, Shape
+from converters.sample.scenes import OUTLINES, Scene, Shape
 
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 NUMBERS += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from converters.sample_scenes import RGB
+from converters.sample.scenes import RGB
 
 QA = tuple[str, str]
 

@@ -18,9 +18,9 @@ from typing import IO, Any, Protocol
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from converters.own_features import Feature
-from converters.own_groups import KEY
-from converters.own_tables import Part, split_of, visible_files
+from converters.own.features import Feature
+from converters.own.groups import KEY
+from converters.own.tables import Part, split_of, visible_files
 from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
 from grain_molmo.store.example_proto import decode_example

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from converters.own_columns import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from converters.own_tables import visible_files
+from converters.own.columns import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from converters.own.tables import visible_files
 from converters.rows import Row
 from grain_molmo.errors import ConfigError, RowError
 

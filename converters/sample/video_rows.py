@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from converters.sample_film_text import (
+from converters.sample.film_text import (
     FilmQuestion,
     clip_bounds,
     clip_caption,
@@ -21,10 +21,10 @@ from converters.sample_film_text import (
     subtitle_questions,
     transcript,
 )
-from converters.sample_films import Film, film_points
-from converters.sample_rows import Row
-from converters.sample_text import plural
-from converters.sample_videos import VideoPool
+from converters.sample.films import Film, film_points
+from converters.sample.rows import Row
+from converters.sample.text import plural
+from converters.sample.videos import VideoPool
 from grain_molmo.rng import stable_hash
 
 POINT_CONFIGS = (

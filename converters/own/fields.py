@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.own_chat import chat_messages
-from converters.own_columns import Columns
-from converters.own_media import is_base64
+from converters.own.chat import chat_messages
+from converters.own.columns import Columns
+from converters.own.media import is_base64
 from converters.rows import Row
 from grain_molmo.datasets.example_record import IMAGE, TEXT, VIDEO, to_annotation
 from grain_molmo.datasets.lessons import require_lesson, with_lesson

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from converters.sample_charts import INK, QA, SERIES, font, paper
-from converters.sample_documents import make_document
-from converters.sample_scenes import draw_scene, make_scene
-from converters.sample_text import questions
+from converters.sample.charts import INK, QA, SERIES, font, paper
+from converters.sample.documents import make_document
+from converters.sample.scenes import draw_scene, make_scene
+from converters.sample.text import questions
 from grain_molmo.rng import stable_hash
 
 ATOMS = {"C": "carbon", "O": "oxygen", "N": "nitrogen", "S": "sulfur"}

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from converters.sample_figures import make_figure
-from converters.sample_rows import Picture, PicturePool, Row
-from converters.sample_scenes import png_bytes
-from converters.sample_text import listed, number_word, plural, questions
+from converters.sample.figures import make_figure
+from converters.sample.rows import Picture, PicturePool, Row
+from converters.sample.scenes import png_bytes
+from converters.sample.text import listed, number_word, plural, questions
 from grain_molmo.rng import stable_hash
 
 # The hub's configs of molmo2-synmultiimageqa.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from converters.sample_clips import ClipFormat
-from converters.sample_scenes import (
+from converters.sample.clips import ClipFormat
+from converters.sample.scenes import (
     BACKGROUNDS,
     COLORS,
     PATTERNS,

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpcore
 
-from converters.fetch_policy import FetchPolicy
+from converters.fetch.policy import FetchPolicy
 from grain_molmo.errors import RowError
 
 Address = IPv4Address | IPv6Address
