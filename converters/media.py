@@ -5,7 +5,6 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ from converters.fetch import ImageFetcher, Picture, check_picture
 from converters.frames import frame_windows
 from converters.spec import Drawn, Embedded, EmbeddedVideo, FromCache, FromFile, FromUrl, FromVideo, MediaSource
 from grain_molmo.errors import FetchError, MediaError, RowError, StoreError
-from grain_molmo.store import MediaRef, VideoFacts, content_key
+from grain_molmo.store import MediaRef, Medium, VideoFacts, content_key
 from grain_molmo.vision.prepared import prepare_frames
 from grain_molmo.vision.video import probe_video
 
@@ -27,33 +26,6 @@ FRAMES_BYTES = 16 << 20
 # Files and frames that are remembered, a kilobyte each.
 _MOST_KNOWN = 1 << 16
 _Outcome = MediaRef | tuple[str, str]  # or the reason and detail of a RowError
-
-
-@dataclass(frozen=True)
-class Medium:
-    """A medium that passed its checks: what is known of it, and its bytes for whoever asks."""
-
-    ref: MediaRef
-    read: Callable[[], bytes]
-
-
-class MediaBytes(Mapping[str, bytes]):
-    """The bytes of some media by SHA-256, got when asked for: those that the store has already are never asked for."""
-
-    def __init__(self, media: Iterable[Medium]):
-        self._media = {medium.ref.sha256: medium for medium in media}
-
-    def __getitem__(self, sha256: str) -> bytes:
-        return self._media[sha256].read()
-
-    def __contains__(self, sha256: object) -> bool:
-        return sha256 in self._media
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._media)
-
-    def __len__(self) -> int:
-        return len(self._media)
 
 
 class MediaLoader:

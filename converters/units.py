@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.media import MediaBytes, MediaLoader, Medium
+from converters.media import MediaLoader
 from converters.plan import Unit
 from converters.rows import Row, Rows, read_rows
 from converters.spec import FromUrl, MediaSource, Place, SetSpec
 from grain_molmo.errors import FetchError, RowError
-from grain_molmo.store import Record, Reject
+from grain_molmo.store import MediaBytes, Medium, Record, Reject
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """The media of an example, as values that people have at hand, as bytes that the store keeps."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +10,13 @@ import numpy as np
 
 from grain_molmo.datasets.example_record import IMAGE, IMAGES, TEXT, VIDEO
 from grain_molmo.errors import ExampleError, GrainMolmoError, MediaError
-from grain_molmo.store import MediaRef, VideoFacts, content_key
+from grain_molmo.store import MediaRef, Medium, VideoFacts, content_key
 from grain_molmo.vision.image import probe_image
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.pictures import picture_pixels, picture_size_hw
 from grain_molmo.vision.video import probe_video
 
 _PNG_EFFORT = 3  # of 9: half a percent larger than the default, in a third of the time
-
-
-@dataclass(frozen=True)
-class Medium:
-    """What is known of a medium, and its bytes for whoever asks."""
-
-    ref: MediaRef
-    read: Callable[[], bytes]
-
-
-class MediaBytes(Mapping[str, bytes]):
-    """The bytes of media by SHA-256, got when asked for: what the store has already is not read."""
-
-    def __init__(self, media: Sequence[Medium]):
-        self._read = {medium.ref.sha256: medium.read for medium in media}
-
-    def __getitem__(self, sha256: str) -> bytes:
-        return self._read[sha256]()
-
-    def __contains__(self, sha256: object) -> bool:
-        return sha256 in self._read
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._read)
-
-    def __len__(self) -> int:
-        return len(self._read)
 
 
 def example_media(example: Mapping[str, Any]) -> tuple[str, list[Medium]]:

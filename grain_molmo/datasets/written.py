@@ -12,12 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, require
-from grain_molmo.datasets.example_media import MediaBytes, example_media
+from grain_molmo.datasets.example_media import example_media
 from grain_molmo.datasets.example_record import FORM, to_annotation, to_example
 from grain_molmo.datasets.lessons import require_lesson, with_lesson
 from grain_molmo.datasets.spool import Item, ItemSpool
 from grain_molmo.errors import ConfigError, ExampleError, StoreError
 from grain_molmo.store import (
+    MediaBytes,
     MediaStore,
     Record,
     Reject,

@@ -11,11 +11,10 @@ from clips import clip, put
 from loopback import Web, all_files, convert, make_picture, records, rejects, write_rows
 
 from converters import media
-from converters.media import MediaBytes
 from converters.sets import SETS
 from converters.to_arrayrecord import main
 from grain_molmo.errors import ConfigError
-from grain_molmo.store import MediaStore, load_manifest
+from grain_molmo.store import MediaBytes, MediaStore, load_manifest
 from grain_molmo.vision.prepared import PreparedFrames
 
 

@@ -14,10 +14,10 @@ from loopback import make_picture
 
 from converters import media
 from converters.fetch import ImageCache, ImageFetcher
-from converters.media import MediaBytes, MediaLoader, num_bytes, ordered_map
+from converters.media import MediaLoader, num_bytes, ordered_map
 from converters.spec import Embedded, FromCache, FromFile, FromVideo
 from grain_molmo.errors import RowError, StoreError
-from grain_molmo.store import content_key
+from grain_molmo.store import MediaBytes, content_key
 from grain_molmo.vision.frames import FrameSampling, sample_times
 from grain_molmo.vision.prepared import PreparedFrames
 
