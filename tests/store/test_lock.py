@@ -9,7 +9,7 @@ import pytest
 from store_makers import all_files, item, two_shards, write_split
 
 from grain_molmo.errors import StoreBusyError, StoreError
-from grain_molmo.store import SplitWriter, dataset_lock
+from grain_molmo.store import SplitWriter, dataset_lock, list_converted
 
 fork = multiprocessing.get_context("fork")
 
@@ -55,7 +55,8 @@ def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path, holder):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     with dataset_lock(tmp_path, "birds"):
-        pass
+        write_split(tmp_path, two_shards(), name="birds")
+    assert list_converted(tmp_path) == ["birds"]
 
 
 def test_no_file_of_the_lock_but_an_empty_hidden_one_stays(tmp_path: Path):
