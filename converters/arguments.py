@@ -16,6 +16,7 @@ from converters.sets import SETS, find_set, is_set
 from converters.sources import SourceSplit, open_source
 from converters.videos import default_video_dir
 from grain_molmo.errors import ConfigError
+from grain_molmo.tools.arguments import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +76,15 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         help="store beside each video the frames that the stages sft and long_context ask for, ready to show",
     )
     parser.add_argument("--split", help="convert only this split of the source")
-    parser.add_argument("--max-rows", type=_positive, metavar="N", help="only the first N rows of each source split")
     parser.add_argument(
-        "--workers", type=_positive, default=16, metavar="N", help="pictures or videos read at a time (16)"
+        "--max-rows", type=whole_number(1), metavar="N", help="only the first N rows of each source split"
+    )
+    parser.add_argument(
+        "--workers", type=whole_number(1), default=16, metavar="N", help="pictures or videos read at a time (16)"
     )
     parser.add_argument(
         "--n-procs",
-        type=_positive,
+        type=whole_number(1),
         metavar="N",
         help="processes that write shards, each with its own workers; default: one a core, but one where pictures are "
         "fetched",
@@ -117,21 +120,14 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         metavar="F",
         help="do not commit a split that loses a larger share of its rows, e.g. 0.3; default: no limit",
     )
-    parser.add_argument("--rows-per-shard", type=_positive, metavar="N", help="source rows of a shard at most")
+    parser.add_argument("--rows-per-shard", type=whole_number(1), metavar="N", help="source rows of a shard at most")
     parser.add_argument("--wait", action="store_true", help="for another converter that writes the set, to be done")
-    parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="with --sample: rows a set (64)")
+    parser.add_argument("--rows", type=whole_number(1), default=64, metavar="N", help="with --sample: rows a set (64)")
     parser.add_argument("--seed", type=int, default=0, help="with --sample: another seed, other pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a text summary")
     add_own_arguments(parser)
     add_fetch_arguments(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _fraction(text: str) -> float:

@@ -17,7 +17,7 @@ from converters.plan import SplitPlan, plan_splits
 from converters.processes import Runner, in_processes, in_this_process
 from converters.progress import Progress
 from converters.request import SetRequest, open_request, pinned, sample_written, set_name
-from converters.retry import hopeful_ids, load_rejects
+from converters.retry import hopeful_ids
 from converters.schema import check_columns
 from converters.sources import SourceSplit
 from converters.spec import SetSpec
@@ -31,6 +31,7 @@ from grain_molmo.store import (
     SplitWriter,
     dataset_lock,
     load_manifest,
+    load_rejects,
     save_rejects,
 )
 from grain_molmo.store.manifest import count_reasons
@@ -257,7 +258,7 @@ def _convert_split(plan: SplitPlan, opened: Opened, run: Runner, summary: Summar
     if opened.forced and not opened.forced.has_done(plan.split):
         return _write_split(plan, opened, run, summary, committed)
     if options.retry_rejects:
-        rejects = load_rejects(opened.conversion.data_dir, opened.spec.name, plan.split)
+        rejects = list(load_rejects(opened.conversion.data_dir, opened.spec.name, plan.split))
         if hopeful_ids(rejects):
             return _write_split(plan, opened, run, summary, committed, rejects)
     summary.already_there.append(plan.split)

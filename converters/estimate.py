@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from converters.convert import plan_set
 from converters.jobs import ShardWorker, place_of
 from converters.peek import Peek
-from converters.plan import SplitPlan, Unit, plan_splits
+from converters.plan import SplitPlan, Unit
 from converters.spec import SetSpec
 from converters.units import Made, Prepared, make_records, prepare
 from grain_molmo.store.records import encode_record
@@ -95,15 +96,10 @@ def estimate_set(spec: SetSpec, peeks: Sequence[Peek], worker: ShardWorker, *, t
         peeks: its source splits.
         worker: for the media; of a conversion with the options that count.
         tried: units of each split of the store.
+
+    Raises ConfigError if the rows are not of this set.
     """
-    options = worker.conversion.options
-    plans = plan_splits(
-        spec,
-        [peek.source for peek in peeks],
-        validation_fraction=options.validation_fraction,
-        max_rows=options.max_rows,
-        rows_per_shard=options.rows_per_shard,
-    )
+    plans = plan_set(spec, [peek.source for peek in peeks], worker.conversion.options)
     by_source = {id(peek.source): peek for peek in peeks}
     splits = [_estimate_split(spec, plan, by_source[id(plan.source)], worker, tried) for plan in plans]
     return SetEstimate(spec.name, tuple(splits), sum(peek.download_bytes for peek in peeks))

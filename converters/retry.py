@@ -1,6 +1,5 @@
 """Trying again, alone, the rows that were rejected for a reason that may have passed."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,22 +8,12 @@ from converters.plan import Unit
 from converters.units import Made
 from grain_molmo.errors import StoreError
 from grain_molmo.store import Record, RecordReader, Reject, SplitWriter, load_manifest
-from grain_molmo.store.manifest import rejects_file
 from grain_molmo.store.records import decode_record
 
 
 def hopeful_ids(rejects: Sequence[Reject]) -> set[str]:
     """The units of rows that were rejected for what may have passed."""
     return {reject.id for reject in rejects if may_pass(reject.reason)}
-
-
-def load_rejects(data_dir: Path, name: str, split: str) -> list[Reject]:
-    """The rejected rows of a committed split. Raises StoreError if their table does not read."""
-    path = data_dir / name / rejects_file(split)
-    try:
-        return [Reject(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path} does not read ({error}); convert again with --force") from error
 
 
 def committed_records(data_dir: Path, name: str, split: str, shard: int) -> Iterator[Record]:

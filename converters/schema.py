@@ -18,7 +18,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_list_of(kind: pa.DataType, is_item: Callable[[pa.DataType], bool]) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and is_item(kind.value_type)
+    return is_list and (pa.types.is_null(kind.value_type) or is_item(kind.value_type))  # null: all lists are empty
 
 
 def _is_struct(kind: pa.DataType, names: set[str], is_field: Callable[[pa.DataType], bool]) -> bool:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 from grain_molmo.errors import ConfigError
+from grain_molmo.tools.arguments import whole_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +57,14 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fetching pictures")
     group.add_argument(
         "--connections",
-        type=_at_least_1,
+        type=whole_number(1),
         default=_DEFAULT.connections,
         metavar="N",
         help=f"answers waited for at a time ({_DEFAULT.connections})",
     )
     group.add_argument(
         "--per-host",
-        type=_at_least_1,
+        type=whole_number(1),
         default=_DEFAULT.per_host,
         metavar="N",
         help=f"of them from one host ({_DEFAULT.per_host})",
@@ -77,7 +78,7 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--attempts",
-        type=_at_least_1,
+        type=whole_number(1),
         default=_DEFAULT.attempts,
         metavar="N",
         help=f"requests for one picture, if what is wrong may pass ({_DEFAULT.attempts})",
@@ -106,13 +107,6 @@ def fetch_policy_from(args: argparse.Namespace) -> FetchPolicy:
         allow_private=args.allow_private,
         allow_hosts=tuple(args.allow_host),
     )
-
-
-def _at_least_1(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _seconds(text: str) -> float:

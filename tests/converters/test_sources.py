@@ -201,6 +201,12 @@ def test_points_may_be_a_list_of_structs_or_a_struct_of_lists(tmp_path: Path):
         check_columns("pixmo-points", source.rows, {"points": POINTS}, {})
 
 
+def test_lists_that_are_all_empty_are_lists_of_anything(tmp_path: Path):
+    write_parquet(tmp_path / "train.parquet", [{"image_url": "a", "transcripts": []}])
+    (source,) = open_source(str(tmp_path), (None,), ("train",))
+    check_columns("pixmo-cap", source.rows, {"image_url": TEXT}, {"transcripts": TEXTS})
+
+
 def test_an_optional_column_may_be_null_throughout(tmp_path: Path):
     write_parquet(tmp_path / "train.parquet", [{"points": None}])
     (source,) = open_source(str(tmp_path), (None,), ("train",))

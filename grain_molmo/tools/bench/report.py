@@ -1,6 +1,5 @@
 """What the benchmarks share: timing in turn, ratios, facts about the machine, tables."""
 
-import argparse
 import json
 import os
 import platform
@@ -10,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
+
+from grain_molmo.tools.arguments import whole_number
 
 _LIBRARIES = (
     "grain",
@@ -117,9 +118,5 @@ def print_report(report: Report, *, as_json: bool) -> None:
         print(f"\n{paragraph}")
 
 
-def positive(text: str) -> int:
-    """An argument that is a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
+positive = whole_number(1)
+"""The argparse type of the benchmarks' counts."""
