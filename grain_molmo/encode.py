@@ -54,6 +54,37 @@ class EncodedExample:
         """Crops it takes of a row."""
         return sum(slot.n_crops for slot in self.slots)
 
+    @property
+    def n_pooled(self) -> int:
+        """Rows it takes of a row's `token_pooling`."""
+        return sum(slot.n_pooled for slot in self.slots)
+
+    @property
+    def cost(self) -> int:
+        """Work to render it, in crops of a picture."""
+        return sum(slot.cost for slot in self.slots)
+
+
+@dataclass(frozen=True)
+class LostExample:
+    """Stands in a row for an example that was planned by its lengths and can no longer be encoded.
+
+    It keeps the example's place: tokens of padding, crops of zeros, no pooling, no loss weight.
+
+    Attributes:
+        draw: which example of which dataset and epoch.
+        n_tokens, n_crops, n_pooled: the place it takes.
+        reason: why, in a short stable word.
+        detail: what exactly was wrong.
+    """
+
+    draw: Draw
+    n_tokens: int
+    n_crops: int
+    n_pooled: int
+    reason: str
+    detail: str
+
 
 @dataclass(frozen=True)
 class Encoder:

@@ -264,10 +264,11 @@ class _Renderer:
     def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
         planned, plan_s = timed
         started = time.perf_counter()
-        rows = planned.rows[self.first_row : self.first_row + self.num_rows]
+        row_numbers = range(self.first_row, self.first_row + self.num_rows)
+        rows = [planned.rows[row] for row in row_numbers]
         batch, infos = render_rows(rows, self.stage, self.pool, self.buffers)
         render_s = time.perf_counter() - started
-        info = BatchInfo(planned.step, self.first_row, infos, planned.skipped, plan_s, render_s)
+        info = BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
         return (batch if self.mesh is None else _to_mesh(batch, self.mesh, self.stage.batch_size)), info
 
 

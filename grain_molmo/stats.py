@@ -19,14 +19,14 @@ class BatchInfo:
 
     Attributes:
         step: number of the global batch, from 0.
-        first_row: of the global batch, where this process's rows begin.
-        rows: the examples of each of this process's rows.
+        row_numbers: which rows of the global batch this process has.
+        rows: the examples of each of them.
         skipped: examples that were left out while the global batch was planned.
         plan_s, render_s: seconds that planning and rendering took.
     """
 
     step: int
-    first_row: int
+    row_numbers: Sequence[int]
     rows: Sequence[Sequence[ExampleInfo]]
     skipped: Sequence[Skipped]
     plan_s: float = 0.0
