@@ -196,8 +196,8 @@ class MixedStream(grain.MapDataset):
         return datasets, draws
 
 
-def log_mixture(weights: Mapping[str, float], sizes: Mapping[str, int]) -> None:
-    """Writes the mixture table to the log: share, size, and draws until a dataset has been seen once."""
-    logger.info("mixture of %d datasets:", len(weights))
+def log_mixture(weights: Mapping[str, float], sizes: Mapping[str, int], step: int = 0) -> None:
+    """Writes the mixture table to the log: from which step on, share and size of each dataset."""
+    logger.info("mixture of %d datasets from step %d:", len(weights), step)
     for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
         logger.info("  %6.2f %%  %-32s %12s examples", 100 * weight, name, f"{sizes[name]:,}")

@@ -111,11 +111,11 @@ class PackedRows(grain.IterDataset):
         if not steps or steps[0] != 0 or steps != sorted(set(steps)):
             raise ConfigError(f"phases begin at steps {steps}; the first begins at 0, each later than the one before")
         self.phases = tuple(phases)
-        self.sizes, self.seed = sizes, seed
+        self.sizes, self._seed = sizes, seed
         self.plan_example, self.batch_size = plan_example, batch_size
         self.max_skipped_in_a_row = max_skipped_in_a_row
         self._budgets = (max_tokens, max_crops, waiting)
-        self.streams = [MixedStream(phase.weights, sizes, seed) for phase in phases]  # also checks them all
+        self.streams = [self.stream(phase) for phase in phases]  # also checks them all
         self._epochs = {
             name: ShuffledEpochs(name, sizes[name], seed) for stream in self.streams for name in stream.weights
         }
@@ -127,6 +127,10 @@ class PackedRows(grain.IterDataset):
     def phase_at(self, step: int) -> PlanPhase:
         """What holds for a batch."""
         return [phase for phase in self.phases if phase.step <= step][-1]
+
+    def stream(self, phase: PlanPhase, **place: Any) -> MixedStream:
+        """The draws of a phase; `place` says where it begins, see `MixedStream`."""
+        return MixedStream(phase.weights, self.sizes, self._seed, **place)
 
     def draw(self, dataset: str, number: int) -> Draw:
         """A dataset's draw of that number."""
@@ -189,9 +193,7 @@ class _PlanIterator(grain.DatasetIterator):
         if phase is not self._phase:
             drawn = self._stream.drawn_before(self._position)
             self._phase = phase
-            self._stream = MixedStream(
-                phase.weights, self._plan.sizes, self._plan.seed, start=self._position, drawn=drawn
-            )
+            self._stream = self._plan.stream(phase, start=self._position, drawn=drawn)
 
     def _wait(self, position: int, draw: Draw) -> Waiting[Planned]:
         if draw.index in self._phase.excluded.get(draw.dataset, ()):
@@ -206,7 +208,7 @@ class _PlanIterator(grain.DatasetIterator):
         mark = self._stream.mark(self._position)
         names = _names(self._stream.drawn, mark.drawn)
         waiting = [
-            [place, position, names.index(self._numbers[position][0]), self._numbers[position][1]]
+            [place, self._position - position, names.index(self._numbers[position][0]), self._numbers[position][1]]
             for place, position in enumerate(self._packer.places)
             if position >= 0
         ]
@@ -219,7 +221,7 @@ class _PlanIterator(grain.DatasetIterator):
                 "block": mark.block,
                 "drawn": mark.drawn,
             },
-            "waiting": waiting,  # place, position, number of the dataset by name, number of its draw
+            "waiting": waiting,  # place, draws ago, number of the dataset by name, number of its draw
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -228,16 +230,15 @@ class _PlanIterator(grain.DatasetIterator):
         phase = plan.phase_at(max(0, step - 1))
         mark = Mark(stream["block"], stream["drawn"])
         names = _names(stream["before"], mark.drawn)
-        numbers = {position: (names[name], number) for _, position, name, number in state["waiting"]}
-        places = {place: position for place, position, _, _ in state["waiting"]}
+        position = state["position"]
+        numbers = {position - ago: (names[name], number) for _, ago, name, number in state["waiting"]}
+        places = {place: position - ago for place, ago, _, _ in state["waiting"]}
         packer = plan.new_packer()
-        waiting = {position: self._restored(position, plan.draw(*number)) for position, number in numbers.items()}
+        waiting = {each: self._restored(each, plan.draw(*number)) for each, number in numbers.items()}
         packer.restore([waiting[places[place]] if place in places else None for place in range(packer.num_places)])
         self._phase, self._numbers = phase, numbers
-        self._stream = MixedStream(
-            phase.weights, plan.sizes, plan.seed, start=stream["start"], drawn=stream["before"], mark=mark
-        )
-        self._step, self._position, self._packer = step, state["position"], packer
+        self._stream = plan.stream(phase, start=stream["start"], drawn=stream["before"], mark=mark)
+        self._step, self._position, self._packer = step, position, packer
         self._begin_batch()
 
     def _restored(self, position: int, draw: Draw) -> Waiting[Planned]:

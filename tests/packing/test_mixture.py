@@ -203,5 +203,5 @@ def test_the_mixture_is_logged_with_the_largest_share_first(caplog: pytest.LogCa
     with caplog.at_level(logging.INFO, logger="grain_molmo"):
         log_mixture(normalize_weights({"a": 1, "b": 3}), {"a": 5, "b": 12_345})
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "mixture of 2 datasets:"
+    assert lines[0] == "mixture of 2 datasets from step 0:"
     assert lines[1].split() == ["75.00", "%", "b", "12,345", "examples"]

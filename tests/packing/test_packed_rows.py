@@ -54,6 +54,11 @@ def draws_in(batches: list[PlannedBatch]) -> list[Draw]:
     return [example.draw for batch in batches for row in batch.rows for example in row]
 
 
+def positions(state: dict) -> list[int]:
+    """Of the examples that wait, in the stream."""
+    return [state["position"] - ago for _, ago, _, _ in state["waiting"]]
+
+
 def test_batches_hold_the_stream_once_within_the_budgets():
     plan = plan_of()
     iterator = iter(plan)
@@ -66,7 +71,7 @@ def test_batches_hold_the_stream_once_within_the_budgets():
             assert sum(example.n_tokens for example in row) <= 100
             assert sum(example.n_crops for example in row) <= 9
     state = iterator.get_state()
-    seen = draws_in(batches) + [plan.streams[0][waiting[1]] for waiting in state["waiting"]]
+    seen = draws_in(batches) + [plan.streams[0][position] for position in positions(state)]
     assert sorted(map(repr, seen)) == sorted(repr(plan.streams[0][position]) for position in range(state["position"]))
 
 
@@ -134,7 +139,7 @@ def test_examples_that_cannot_be_encoded_are_recorded_and_shift_no_other():
     stream = [plan.streams[0][position] for position in range(iterator.get_state()["position"])]
     assert [skip.draw for skip in skipped] == [draw for draw in stream if draw.index % 7 == 0]
     assert {(skip.reason, skip.detail) for skip in skipped if skip.draw.index == 14} == {("broken", "number 14")}
-    waiting = [position for _, position, _, _ in iterator.get_state()["waiting"]]
+    waiting = positions(iterator.get_state())
     kept = draws_in(batches) + [plan.streams[0][position] for position in waiting]
     assert sorted(map(repr, kept)) == sorted(repr(draw) for draw in stream if draw.index % 7)
 
@@ -195,7 +200,8 @@ PHASES = [PlanPhase(5, {"a": 1, "c": 2}), PlanPhase(6, {"b": 1}), PlanPhase(20, 
 def test_a_dataset_that_comes_again_goes_on_where_it_was():
     iterator = iter(plan_of(later=PHASES))
     batches = take(iterator, 400)
-    waiting = [plan_of(later=PHASES).draw("abc"[name], number) for _, _, name, number in iterator.get_state()["waiting"]]
+    numbers = [(name, number) for _, _, name, number in iterator.get_state()["waiting"]]
+    waiting = [plan_of(later=PHASES).draw("abc"[name], number) for name, number in numbers]
     skipped = [skip.draw for batch in batches for skip in batch.skipped]
     for dataset, size in SIZES.items():
         drawn = [draw for draw in draws_in(batches) + waiting + skipped if draw.dataset == dataset]
