@@ -27,6 +27,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.fingerprint import fingerprint
 from grain_molmo.known_states import KnownStates
+from grain_molmo.lengths import LengthIndex
 from grain_molmo.packing.mixture import log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.planned import ExamplePlanner
@@ -59,6 +60,7 @@ def make_loader(
     process_index: int | None = None,
     process_count: int | None = None,
     num_threads: int | None = None,
+    length_index: bool = True,
 ) -> "Loader":
     """A loader of packed, mixed, deterministic batches.
 
@@ -76,6 +78,8 @@ def make_loader(
         mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
         process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
+        length_index: plan by the lengths that `grain-molmo index` found, where there are some for just this stage,
+            data, tokenizer and seed, instead of encoding every example of the global batch. The batches are the same.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -94,7 +98,8 @@ def make_loader(
     phases = plan_phases(chosen, sizes)
     for phase in phases:
         log_mixture(phase.weights, sizes, phase.step)
-    planner = ExamplePlanner(Encoder(datasets, chosen, load_tokenizer(tokenizer), seed))
+    encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)
+    planner = ExamplePlanner(encoder, LengthIndex.open(data_dir, encoder).get if length_index else None)
     plan = PackedRows(
         phases,
         sizes,
