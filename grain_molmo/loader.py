@@ -27,10 +27,12 @@ from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
+from grain_molmo.layout import RowLayout
+from grain_molmo.mesh import ProcessPart, context_size, to_global
 from grain_molmo.packing.mixture import MixedStream, log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.recipes import find_stage
-from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
+from grain_molmo.render import Batch, ImageBuffers, render_rows
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage, group_weights
 from grain_molmo.stats import BatchInfo, LoaderStats
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 _PREFETCH_BYTES = 2 << 30
+_ON_DEVICE = 1  # batches that wait on the devices, beside the one that is in use and the one under way
 _STATE_VERSION = 1
 
 
@@ -72,8 +75,10 @@ def make_loader(
         seed: decides order, mixture and all random choices.
         recipe: "molmo2" for the published mixture, lengths and batch size of that stage. Sets of it that are unknown
             or not converted are named in a warning and in `missing_datasets`; the others share their part.
-        mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
-        process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
+        mesh: makes batches global `jax.Array`s, rows sharded over its axes "data" and "fsdp" (without either, over its
+            first), each row over "context", see `RowLayout`; of each batch this process renders what its devices need.
+        process_index, process_count: without a mesh, which contiguous slice of each global batch is rendered here;
+            default JAX's.
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
 
     Returns:
@@ -107,10 +112,21 @@ def make_loader(
         encoder,
         missing_datasets=missing,
         mesh=mesh,
-        process_index=jax.process_index() if process_index is None else process_index,
-        process_count=jax.process_count() if process_count is None else process_count,
+        part=_own_part(chosen.batch_size, mesh, process_index, process_count),
         num_threads=num_threads or min(16, os.cpu_count() or 1),
     )
+
+
+def _own_part(
+    batch_size: int, mesh: jax.sharding.Mesh | None, process_index: int | None, process_count: int | None
+) -> ProcessPart:
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if mesh is None:
+        return ProcessPart.of_process(batch_size, index, count)
+    if (index, count) != (jax.process_index(), jax.process_count()):
+        raise ConfigError(f"process_index {index} of {count} with a mesh: its devices say what is rendered where")
+    return ProcessPart.of_mesh(batch_size, mesh)
 
 
 def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
@@ -180,16 +196,12 @@ class Loader(Iterator[Batch]):
         *,
         missing_datasets: list[str],
         mesh: jax.sharding.Mesh | None,
-        process_index: int,
-        process_count: int,
+        part: ProcessPart,
         num_threads: int,
     ):
         self.stage, self.weights, self.missing_datasets = encoder.stage, plan.stream.weights, missing_datasets
         self.batch_info: BatchInfo | None = None
-        if process_count < 1 or not 0 <= process_index < process_count:
-            raise ConfigError(f"process_index {process_index} of {process_count} processes: there is no such process")
-        if self.stage.batch_size % process_count:
-            raise ConfigError(f"batch_size {self.stage.batch_size} does not divide among {process_count} processes")
+        layout = RowLayout.of(self.stage, context_size(mesh))
         if num_threads < 1:
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
         self.num_threads = num_threads
@@ -197,8 +209,7 @@ class Loader(Iterator[Batch]):
         self._stats = LoaderStats(self.stage)
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
-        num_rows = self.stage.batch_size // process_count
-        self._batches = iter(_pipeline(plan, _Renderer(self.stage, pool, process_index * num_rows, num_rows, mesh)))
+        self._batches = iter(_pipeline(plan, _Renderer(self.stage, pool, part, layout), mesh))
         self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
         _open_loaders.add(self)
 
@@ -256,39 +267,34 @@ class _Renderer:
 
     stage: Stage
     pool: ThreadPoolExecutor
-    first_row: int
-    num_rows: int
-    mesh: jax.sharding.Mesh | None
+    part: ProcessPart
+    layout: RowLayout
     buffers: ImageBuffers = field(default_factory=ImageBuffers)
 
     def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
         planned, plan_s = timed
         started = time.perf_counter()
-        row_numbers = range(self.first_row, self.first_row + self.num_rows)
-        rows = [planned.rows[row] for row in row_numbers]
-        batch, infos = render_rows(rows, self.stage, self.pool, self.buffers)
+        rows = [planned.rows[row] for row in self.part.rows]
+        batch, infos = render_rows(rows, self.stage, self.pool, self.buffers, self.layout, self.part.shards)
         render_s = time.perf_counter() - started
-        info = BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
-        return (batch if self.mesh is None else _to_mesh(batch, self.mesh, self.stage.batch_size)), info
+        return batch, BatchInfo(planned.step, self.part.rows, infos, planned.skipped, plan_s, render_s)
 
 
-def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:
-    """Global arrays of which this process holds its rows."""
-    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
-    # The global shape is given, not inferred, so that a process with other rows fails here and not in a hang.
-    return {
-        key: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
-        for key, rows in batch.items()
-    }
-
-
-def _pipeline(plan: PackedRows, renderer: _Renderer) -> grain.IterDataset:
-    """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
+def _pipeline(plan: PackedRows, renderer: _Renderer, mesh: jax.sharding.Mesh | None) -> grain.IterDataset:
+    """Planning, rendering, transfer and handing out overlap, each one batch or more ahead of the next."""
     prefetch = grain.experimental.ThreadPrefetchIterDataset
-    ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(renderer.stage, renderer.num_rows)))
+    part, layout, batch_size = renderer.part, renderer.layout, renderer.stage.batch_size
+    part_bytes = len(part.rows) * layout.row_bytes(len(part.shards))
     planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
-    return prefetch(planned.map(renderer), prefetch_buffer_size=ahead)
+    rendered = prefetch(planned.map(renderer), prefetch_buffer_size=max(1, min(4, _PREFETCH_BYTES // part_bytes)))
+    if mesh is None:
+        return rendered
+
+    def transfer(element: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
+        batch, info = element
+        return jax.block_until_ready(to_global(batch, part, mesh, batch_size, layout)), info
+
+    return prefetch(rendered.map(transfer), prefetch_buffer_size=_ON_DEVICE)
 
 
 def _stop(batches: grain.DatasetIterator, pool: ThreadPoolExecutor) -> None:
