@@ -1,0 +1,73 @@
+"""The state of a training run and the step that changes it: Adam on a weighted loss, jitted once for any mesh."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from grain_molmo.examples.model import ModelConfig, init_params, weighted_loss
+from grain_molmo.render import Batch
+
+State = dict[str, Any]
+
+
+def init_state(config: ModelConfig) -> State:
+    """Weights and what Adam knows of them."""
+    params = init_params(config, jax.random.key(0))
+    return {
+        "params": params,
+        "mean": jax.tree.map(jnp.zeros_like, params),
+        "square": jax.tree.map(jnp.zeros_like, params),
+        "steps": jnp.zeros((), jnp.int32),
+    }
+
+
+def abstract_state(config: ModelConfig, mesh: jax.sharding.Mesh) -> State:
+    """Shapes of the state's parts and where they lie: cut along the first axis that the mesh's axis "fsdp" divides."""
+    n = mesh.shape.get("fsdp", 1)
+
+    def placed(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        divided = next((axis for axis, size in enumerate(array.shape) if n > 1 and size % n == 0), None)
+        spec = () if divided is None else (*[None] * divided, "fsdp")
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+    return jax.tree.map(placed, jax.eval_shape(partial(init_state, config)))
+
+
+@partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
+def train_step(
+    state: State, batch: Batch, config: ModelConfig, learning_rate: float
+) -> tuple[State, dict[str, jax.Array]]:
+    """One step of Adam, the loss before it, and a checksum of the batch as it was on the devices."""
+    loss, gradient = jax.value_and_grad(weighted_loss)(state["params"], batch, config)
+    steps = state["steps"] + 1
+    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["mean"], gradient)
+    square = jax.tree.map(lambda s, g: 0.99 * s + 0.01 * g * g, state["square"], gradient)
+    rate = learning_rate * jnp.sqrt(1 - 0.99**steps) / (1 - 0.9**steps)
+    params = jax.tree.map(lambda p, m, s: p - rate * m / (jnp.sqrt(s) + 1e-8), state["params"], mean, square)
+    new_state = {"params": params, "mean": mean, "square": square, "steps": steps}
+    return new_state, {"loss": loss, "batch": checksum(batch)}
+
+
+def checksum(batch: Batch) -> jax.Array:
+    """uint32 over values and their places: the same however the arrays are sharded, another for another batch."""
+    total = jnp.uint32(0)
+    for number, key in enumerate(sorted(batch)):
+        array = batch[key]
+        if array.dtype == jnp.uint8:  # four to a word
+            array = array.reshape(*array.shape[:-1], -1, 4)
+        words = jax.lax.bitcast_convert_type(array, jnp.uint32)
+        place = jnp.uint32(number)
+        for axis, size in enumerate(words.shape):
+            place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+        total += _mixed(words + _mixed(place)).sum(dtype=jnp.uint32)
+    return total
+
+
+def _mixed(words: jax.Array) -> jax.Array:
+    """Every bit of a word stirred into all of them; no two words become one."""
+    words = (words ^ (words >> 16)) * jnp.uint32(0x7FEB352D)
+    words = (words ^ (words >> 15)) * jnp.uint32(0x846CA68B)
+    return words ^ (words >> 16)
