@@ -1,5 +1,6 @@
-"""The state of a training run and the step that changes it: Adam on a weighted loss, jitted once for any mesh."""
+"""The state of a training run, and the step that changes it: Adam on the weighted loss, for any mesh."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,19 +37,29 @@ def abstract_state(config: ModelConfig, mesh: jax.sharding.Mesh) -> State:
     return jax.tree.map(placed, jax.eval_shape(partial(init_state, config)))
 
 
-@partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
-def train_step(
-    state: State, batch: Batch, config: ModelConfig, learning_rate: float
-) -> tuple[State, dict[str, jax.Array]]:
-    """One step of Adam, the loss before it, and a checksum of the batch as it was on the devices."""
-    loss, gradient = jax.value_and_grad(weighted_loss)(state["params"], batch, config)
+def make_train_step(config: ModelConfig, learning_rate: float, abstract: State) -> Callable[[State, Batch], Any]:
+    """A jitted function of state and batch to the next state and `loss` and `batch`, see `checksum`.
+
+    The state comes out where it lay, or the second step would compile anew; its old memory is used again.
+    """
+    placed = jax.tree.map(lambda array: array.sharding, abstract)
+
+    @partial(jax.jit, donate_argnames=("state",), out_shardings=(placed, None))
+    def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+        loss, gradient = jax.value_and_grad(weighted_loss)(state["params"], batch, config)
+        return adam(state, gradient, learning_rate), {"loss": loss, "batch": checksum(batch)}
+
+    return train_step
+
+
+def adam(state: State, gradient: Any, learning_rate: float) -> State:
+    """The next state, by Adam with decays of 0.9 and 0.99."""
     steps = state["steps"] + 1
     mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["mean"], gradient)
     square = jax.tree.map(lambda s, g: 0.99 * s + 0.01 * g * g, state["square"], gradient)
     rate = learning_rate * jnp.sqrt(1 - 0.99**steps) / (1 - 0.9**steps)
     params = jax.tree.map(lambda p, m, s: p - rate * m / (jnp.sqrt(s) + 1e-8), state["params"], mean, square)
-    new_state = {"params": params, "mean": mean, "square": square, "steps": steps}
-    return new_state, {"loss": loss, "batch": checksum(batch)}
+    return {"params": params, "mean": mean, "square": square, "steps": steps}
 
 
 def checksum(batch: Batch) -> jax.Array:

@@ -8,6 +8,7 @@ state lie in one Orbax checkpoint, so that they cannot fall apart.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +20,7 @@ import orbax.checkpoint as ocp
 
 import grain_molmo as gm
 from grain_molmo.examples.model import ModelConfig
-from grain_molmo.examples.step import State, abstract_state, init_state, train_step
+from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
 from grain_molmo.examples.watch import Watch
 
 
@@ -52,18 +53,18 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         mesh=mesh,
     )
     with loader, open_checkpoints(args) as checkpoints:
-        state, first = restore_or_init(checkpoints, loader, config, mesh)
+        abstract = abstract_state(config, mesh)
+        train_step = make_train_step(config, args.learning_rate, abstract)
+        state, first = restore_or_init(checkpoints, loader, config, abstract)
         watch = Watch(args.log, args.step_seconds)
         for step in range(first, args.steps):
             with watch.waiting():
                 batch = next(loader)
-            state, metrics = train_step(state, batch, config, args.learning_rate)
+            state, metrics = train_step(state, batch)
             watch.step_done(step, metrics)
             checkpoints.save(
                 step + 1,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(state), data=ocp.args.JsonSave(loader.get_state())
-                ),
+                args=ocp.args.Composite(model=ocp.args.StandardSave(state), data=ocp.args.JsonSave(loader.get_state())),
                 force=step + 1 == args.steps,
             )
         checkpoints.wait_until_finished()
@@ -73,10 +74,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 def make_mesh(axes: str) -> jax.sharding.Mesh:
     """The mesh of `data=2,fsdp=2,context=2`; a size of -1 takes the devices that are left."""
     sizes = {name: int(size) for name, size in (axis.split("=") for axis in axes.split(","))}
-    others = 1
-    for size in sizes.values():
-        others *= max(size, 1)
-    shape = [jax.device_count() // others if size == -1 else size for size in sizes.values()]
+    left = jax.device_count() // abs(math.prod(sizes.values()))
+    shape = [left if size == -1 else size for size in sizes.values()]
     return jax.make_mesh(shape, tuple(sizes), axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
 
 
@@ -87,10 +86,9 @@ def open_checkpoints(args: argparse.Namespace) -> ocp.CheckpointManager:
 
 
 def restore_or_init(
-    checkpoints: ocp.CheckpointManager, loader: gm.Loader, config: ModelConfig, mesh: jax.sharding.Mesh
+    checkpoints: ocp.CheckpointManager, loader: gm.Loader, config: ModelConfig, abstract: State
 ) -> tuple[State, int]:
     """The state and the number of the next step, from the newest checkpoint if there is one; sets the loader's."""
-    abstract = abstract_state(config, mesh)
     step = checkpoints.latest_step()
     if step is None:
         placed = jax.tree.map(lambda array: array.sharding, abstract)

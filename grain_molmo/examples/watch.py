@@ -20,17 +20,16 @@ class Watch:
     """
 
     def __init__(self, log: str | None, least_s: float = 0.0):
-        self._log = open(log, "a") if log and jax.process_index() == 0 else None
+        self._log = log if jax.process_index() == 0 else None
         self._least_s = least_s
         self._losses: list[float] = []
         self._wait_s: list[float] = []
         self._ends: list[float] = []
-        self._compiled_by: list[int] = []
         self._compilations = 0
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
-    def _on_event(self, event: str, duration_s: float, **_: Any) -> None:
-        self._compilations += event == _COMPILED
+    def _on_event(self, event: str, duration_secs: float, **kwargs: Any) -> None:
+        self._compilations += event == _COMPILED and "train_step" in kwargs.get("fun_name", "")
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -45,14 +44,14 @@ class Watch:
         loss, batch = float(metrics["loss"]), int(metrics["batch"])
         time.sleep(max(0.0, self._step_began + self._least_s - time.perf_counter()))
         self._losses.append(loss)
-        self._compiled_by.append(self._compilations)
         self._ends.append(time.perf_counter())
         if self._log:
             line = {"step": step, "loss": loss, "batch": f"{batch:08x}", "wait_s": round(self._wait_s[-1], 6)}
-            print(json.dumps(line), file=self._log, flush=True)
+            with open(self._log, "a") as log:
+                print(json.dumps(line), file=log)
 
     def summary(self) -> dict[str, Any]:
-        """Figures of the run; of waiting and compiling those after the first step, when all was new."""
+        """Figures of the run; `step_s` and `stall`, the share of the time spent waiting, leave out the first step."""
         if not self._losses:
             return {"steps": 0}
         seconds = self._ends[-1] - self._ends[0]
@@ -63,5 +62,5 @@ class Watch:
             "step_s": seconds / max(1, len(self._losses) - 1),
             "first_wait_s": self._wait_s[0],
             "stall": sum(self._wait_s[1:]) / seconds if seconds else 0.0,
-            "compilations_later": self._compiled_by[-1] - self._compiled_by[0],
+            "compilations": self._compilations,
         }
