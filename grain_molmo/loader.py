@@ -14,25 +14,26 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
 import grain
 import jax
 
-from grain_molmo.datasets.base import Dataset, StoreDataset
-from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.encode import Encoder
-from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
-from grain_molmo.packing.mixture import MixedStream, log_mixture
+from grain_molmo.errors import ConfigError
+from grain_molmo.fingerprint import fingerprint
+from grain_molmo.known_states import KnownStates
+from grain_molmo.packing.mixture import log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
+from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
-from grain_molmo.rng import stable_hash
-from grain_molmo.stages import Stage, group_weights
+from grain_molmo.stage_data import open_datasets, plan_phases
+from grain_molmo.stages import Stage
 from grain_molmo.stats import BatchInfo, LoaderStats
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 _PREFETCH_BYTES = 2 << 30
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 def make_loader(
@@ -88,15 +89,17 @@ def make_loader(
         seed = operator.index(seed)  # a numpy integer must draw as the int does, and goes into the state
     except TypeError as error:
         raise ConfigError(f"seed is {seed!r}, it must be a whole number") from error
-    datasets, missing = _open_datasets(chosen, data_dir)
-    _check_stores(datasets.values())
+    datasets, missing = open_datasets(chosen, data_dir)
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
-    stream = MixedStream(chosen.weights or group_weights(chosen.groups, sizes), sizes, seed)
-    log_mixture(stream.weights, sizes)
-    encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)
+    phases = plan_phases(chosen, sizes)
+    for phase in phases:
+        log_mixture(phase.weights, sizes, phase.step)
+    planner = ExamplePlanner(Encoder(datasets, chosen, load_tokenizer(tokenizer), seed))
     plan = PackedRows(
-        stream,
-        encoder,
+        phases,
+        sizes,
+        seed,
+        planner,
         batch_size=chosen.batch_size,
         max_tokens=chosen.seq_len,
         max_crops=chosen.crops_per_row,
@@ -104,7 +107,7 @@ def make_loader(
     )
     return Loader(
         plan,
-        encoder,
+        planner,
         missing_datasets=missing,
         mesh=mesh,
         process_index=jax.process_index() if process_index is None else process_index,
@@ -122,52 +125,16 @@ def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_fr
     return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 
 
-def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
-    """The stage's datasets by name, and the names of a group's that cannot be opened."""
-    if stage.weights:
-        return {name: open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
-    known = set(available_names(data_dir))
-    opened: dict[str, Dataset] = {}
-    unknown: list[str] = []
-    unconverted: list[str] = []
-    for name in dict.fromkeys(member.name for group in stage.groups for member in group.members):
-        if name not in known:
-            unknown.append(name)
-            continue
-        try:
-            opened[name] = open_dataset(name, stage.split, data_dir)
-        except (NotConvertedError, MissingSplitError):
-            unconverted.append(name)
-    for names, why, cure in (
-        (unknown, "not registered", "register them with grain_molmo.register_dataset"),
-        (unconverted, "not converted", "convert them with grain-molmo convert"),
-    ):
-        if names:
-            message = "stage %r lists datasets that are %s: %s; the others share their part. To have them, %s."
-            logger.warning(message, stage.name, why, ", ".join(names), cure)
-    if not opened:
-        raise NotConvertedError(f"none of the datasets of stage {stage.name!r} was converted: {', '.join(unconverted)}")
-    return opened, unknown + unconverted
-
-
-def _check_stores(datasets: Iterable[Dataset]) -> None:
-    """Raises StoreError at once for a shard that is missing or cut off, not hours into the run."""
-    stored = [dataset for dataset in datasets if isinstance(dataset, StoreDataset)]
-    for dataset in stored:
-        dataset.records.check()
-    for media in {id(dataset.media): dataset.media for dataset in stored}.values():
-        media.check()
-
-
-class Loader(Iterator[Batch]):
+class Loader(grain.DatasetIterator[Batch]):
     """An endless iterator of batches that remembers where it is.
 
     The batch of a step is one fixed thing, a function of the stage, the data, the tokenizer, the seed and the step;
-    the number of threads and what was prefetched change nothing.
+    the number of hosts and threads and what was prefetched change nothing. It is a Grain iterator, too: Grain's own
+    checkpoint handlers take it.
 
     Attributes:
         stage: lengths, budgets and formats.
-        weights: the mixture's shares by dataset.
+        weights: the mixture's shares by dataset, of the first phase.
         missing_datasets: names of a recipe's datasets that could not be opened.
         num_threads: pictures decoded at a time.
         batch_info: what is in the batch handed out last, or None.
@@ -176,7 +143,7 @@ class Loader(Iterator[Batch]):
     def __init__(
         self,
         plan: PackedRows,
-        encoder: Encoder,
+        planner: ExamplePlanner,
         *,
         missing_datasets: list[str],
         mesh: jax.sharding.Mesh | None,
@@ -184,7 +151,9 @@ class Loader(Iterator[Batch]):
         process_count: int,
         num_threads: int,
     ):
-        self.stage, self.weights, self.missing_datasets = encoder.stage, plan.stream.weights, missing_datasets
+        super().__init__()
+        self.stage, self.weights = planner.encoder.stage, plan.streams[0].weights
+        self.missing_datasets = missing_datasets
         self.batch_info: BatchInfo | None = None
         if process_count < 1 or not 0 <= process_index < process_count:
             raise ConfigError(f"process_index {process_index} of {process_count} processes: there is no such process")
@@ -193,12 +162,14 @@ class Loader(Iterator[Batch]):
         if num_threads < 1:
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
         self.num_threads = num_threads
-        self._fingerprint = _fingerprint(encoder, plan.stream.weights)
-        self._stats = LoaderStats(self.stage)
+        self._plan, self._planner = plan, planner
+        self._known_states = KnownStates(iter(plan).get_state())
+        self._counts = LoaderStats(self.stage)
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
         num_rows = self.stage.batch_size // process_count
-        self._batches = iter(_pipeline(plan, _Renderer(self.stage, pool, process_index * num_rows, num_rows, mesh)))
+        self._render = _Renderer(planner, pool, process_index * num_rows, num_rows, mesh)
+        self._batches = iter(_pipeline(plan, self._render))
         self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
         _open_loaders.add(self)
 
@@ -208,36 +179,66 @@ class Loader(Iterator[Batch]):
     def __next__(self) -> Batch:
         started = time.perf_counter()
         batch, info = next(self._batches)
-        self._stats.add(info, time.perf_counter() - started)
+        self._counts.add(info, time.perf_counter() - started)
         self.batch_info = info
+        self._known_states.add(self._batches.get_state())
         return batch
 
     def get_state(self) -> dict[str, Any]:
         """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
-        return {"version": _STATE_VERSION, "fingerprint": self._fingerprint, "plan": self._batches.get_state()}
+        plan = self._batches.get_state()
+        return {"version": _STATE_VERSION, "fingerprint": self._fingerprint(plan["step"]), "plan": plan}
+
+    def _fingerprint(self, step: int) -> dict[str, str]:
+        return fingerprint(self._planner.encoder, self._plan.phases, step)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where the state was taken; nothing is decoded for it.
+        """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed.
+        Raises ConfigError if it was taken from another stage, data, tokenizer or seed. What changes in later phases
+        may differ.
         """
         version = state.get("version") if isinstance(state, Mapping) else None
         if version != _STATE_VERSION:
             raise ConfigError(f"loader state of version {version!r}; this is version {_STATE_VERSION}")
         if not {"fingerprint", "plan"} <= state.keys():
             raise ConfigError(f"the loader state is incomplete: it holds {', '.join(map(str, state))}")
-        theirs = state["fingerprint"]
-        different = [key for key, value in self._fingerprint.items() if theirs.get(key) != value]
+        theirs, ours = state["fingerprint"], self._fingerprint(state["plan"]["step"])
+        different = [key for key, value in ours.items() if theirs.get(key) != value]
         if different:
             raise ConfigError(
                 f"the state belongs to another loader: {', '.join(different)} differ; make the loader as it was made "
                 "when the state was taken"
             )
         self._batches.set_state(state["plan"])
+        self._known_states.keep(state["plan"])
+
+    def batch_at(self, step: int, rows: Sequence[int] | None = None) -> Batch:
+        """The batch of any step, past or to come, as it is or was handed out; `batch_info` describes it.
+
+        The loader itself stays where it is, and the batch is not counted in `stats`. The rows up to that step are
+        planned again from the nearest step before it that this loader knows: those that it handed out or was set to,
+        else the first. So set a state of about that time before, or have an index of lengths.
+
+        Args:
+            step: number of the global batch, from 0.
+            rows: only these of the global batch, as numpy arrays in this order; default the rows of this process,
+                as `next` returns them.
+
+        Raises:
+            ConfigError: there is no such step or row.
+        """
+        if step < 0 or (rows is not None and not all(0 <= row < self.stage.batch_size for row in rows)):
+            raise ConfigError(f"batch_at({step}, rows={rows}): there is no such step or row")
+        plan = iter(self._plan)
+        plan.set_state(self._known_states.before(step))
+        planned = next(batch for batch in plan if batch.step == step)
+        batch, self.batch_info = self._render((planned, 0.0), rows)
+        return batch
 
     def stats(self) -> dict[str, Any]:
         """Counts over the batches handed out: fill, examples by dataset, skips by reason, seconds waited."""
-        return {**self._stats.to_dict(), "missing_datasets": self.missing_datasets}
+        return {**self._counts.to_dict(), "missing_datasets": self.missing_datasets}
 
     def __enter__(self) -> "Loader":
         return self
@@ -247,29 +248,35 @@ class Loader(Iterator[Batch]):
 
     def close(self) -> None:
         """Stops the threads; no batch can be had afterwards. Forgotten, or alive at exit, a loader closes itself."""
-        self._stop()
+        if stop := vars(self).get("_stop"):  # not there in a loader that could not be made
+            stop()
 
 
 @dataclass(frozen=True)
 class _Renderer:
     """Planned rows to this process's part of the batch. Not the loader's own, so that threads don't keep it alive."""
 
-    stage: Stage
+    planner: ExamplePlanner
     pool: ThreadPoolExecutor
     first_row: int
     num_rows: int
     mesh: jax.sharding.Mesh | None
     buffers: ImageBuffers = field(default_factory=ImageBuffers)
 
-    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+    def __call__(
+        self, timed: tuple[PlannedBatch, float], chosen: Sequence[int] | None = None
+    ) -> tuple[Batch, BatchInfo]:
         planned, plan_s = timed
+        stage = self.planner.encoder.stage
         started = time.perf_counter()
-        row_numbers = range(self.first_row, self.first_row + self.num_rows)
-        rows = [planned.rows[row] for row in row_numbers]
-        batch, infos = render_rows(rows, self.stage, self.pool, self.buffers)
+        row_numbers = range(self.first_row, self.first_row + self.num_rows) if chosen is None else chosen
+        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in row_numbers]
+        batch, infos = render_rows(rows, stage, self.pool, self.buffers)
         render_s = time.perf_counter() - started
         info = BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
-        return (batch if self.mesh is None else _to_mesh(batch, self.mesh, self.stage.batch_size)), info
+        if self.mesh is None or chosen is not None:
+            return batch, info
+        return _to_mesh(batch, self.mesh, stage.batch_size), info
 
 
 def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:
@@ -286,7 +293,7 @@ def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:
 def _pipeline(plan: PackedRows, renderer: _Renderer) -> grain.IterDataset:
     """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
     prefetch = grain.experimental.ThreadPrefetchIterDataset
-    ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(renderer.stage, renderer.num_rows)))
+    ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(renderer.planner.encoder.stage, renderer.num_rows)))
     planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
     return prefetch(planned.map(renderer), prefetch_buffer_size=ahead)
 
@@ -327,19 +334,3 @@ class _TimedIterator(grain.DatasetIterator):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._parent.set_state(state)
-
-
-def _fingerprint(encoder: Encoder, weights: Mapping[str, float]) -> dict[str, str]:
-    """What a state belongs to, by part, so that a refusal can say which part differs."""
-    stage = {each.name: getattr(encoder.stage, each.name) for each in fields(Stage)}
-    stage |= {"mixture": dict(weights), "groups": ()}  # what the groups came to
-    data = {
-        name: f"{len(dataset)}:{getattr(dataset, 'fingerprint', '')}"
-        for name, dataset in sorted(encoder.datasets.items())
-    }
-    return {
-        "stage": f"{stable_hash(repr(stage)):016x}",
-        "data": f"{stable_hash(repr(data)):016x}",
-        "tokenizer": encoder.tokenizer.fingerprint,
-        "seed": str(encoder.seed),
-    }
