@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from grain_molmo.examples.model import ModelConfig, init_params, weighted_loss
+from grain_molmo.examples.model import ModelConfig, Params, init_params, weighted_loss
 from grain_molmo.render import Batch
 
 State = dict[str, Any]
@@ -43,10 +43,15 @@ def make_train_step(config: ModelConfig, learning_rate: float, abstract: State) 
     The state comes out where it lay, or the second step would compile anew; its old memory is used again.
     """
     placed = jax.tree.map(lambda array: array.sharding, abstract)
+    everywhere = jax.sharding.NamedSharding(placed["steps"].mesh, jax.sharding.PartitionSpec())
+
+    def loss_of(params: Params, batch: Batch) -> jax.Array:
+        # Weights that are cut along "fsdp" are put together where they are used; their gradients come out cut again.
+        return weighted_loss(jax.lax.with_sharding_constraint(params, everywhere), batch, config)
 
     @partial(jax.jit, donate_argnames=("state",), out_shardings=(placed, None))
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
-        loss, gradient = jax.value_and_grad(weighted_loss)(state["params"], batch, config)
+        loss, gradient = jax.value_and_grad(loss_of)(state["params"], batch)
         return adam(state, gradient, learning_rate), {"loss": loss, "batch": checksum(batch)}
 
     return train_step
