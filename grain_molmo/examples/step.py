@@ -71,10 +71,8 @@ def checksum(batch: Batch) -> jax.Array:
     """uint32 over values and their places: the same however the arrays are sharded, another for another batch."""
     total = jnp.uint32(0)
     for number, key in enumerate(sorted(batch)):
-        array = batch[key]
-        if array.dtype == jnp.uint8:  # four to a word
-            array = array.reshape(*array.shape[:-1], -1, 4)
-        words = jax.lax.bitcast_convert_type(array, jnp.uint32)
+        is_bytes = batch[key].dtype == jnp.uint8
+        words = batch[key].astype(jnp.uint32) if is_bytes else jax.lax.bitcast_convert_type(batch[key], jnp.uint32)
         place = jnp.uint32(number)
         for axis, size in enumerate(words.shape):
             place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)

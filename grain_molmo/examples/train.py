@@ -39,9 +39,11 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """Trains up to `args.steps` steps, the first of them by an earlier run; figures of this run."""
     mesh = make_mesh(args.mesh)
     tokenizer = gm.load_tokenizer(args.tokenizer)
-    n_context = mesh.shape.get("context", 1)
     config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, special_base=tokenizer.special_base, width=args.width, n_context=n_context
+        vocab_size=tokenizer.vocab_size,
+        special_base=tokenizer.special_base,
+        width=args.width,
+        n_context=mesh.shape.get("context", 1),
     )
     loader = gm.make_loader(
         args.stage,
