@@ -45,14 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """What decides the lengths of a run's examples, as for `make_loader`."""
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="the store's folder; default: $GRAIN_MOLMO_DATA")
+def add_run_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    data_dir: str = "the store's folder; default: $GRAIN_MOLMO_DATA",
+    tokenizer: str = DEFAULT_TOKENIZER,
+) -> None:
+    """What decides the lengths of a run's examples, as for `make_loader`; a help text and a default may differ."""
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=data_dir)
     parser.add_argument("--stage", choices=list(STAGES), default="pretraining", help="(pretraining)")
     parser.add_argument("--recipe", choices=list(RECIPES), help="the published stage of that name")
-    parser.add_argument(
-        "--tokenizer", default=DEFAULT_TOKENIZER, help=f'file, hub name or "bytes" ({DEFAULT_TOKENIZER})'
-    )
+    parser.add_argument("--tokenizer", default=tokenizer, help=f'file, folder, hub name or "bytes" ({tokenizer})')
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the run (0)")
     parser.add_argument("--seq-len", type=whole_number(1), metavar="N", help="tokens a row; default: the stage's")
     parser.add_argument("--max-frames", type=whole_number(1), metavar="N", help="of a video; default: the stage's")
