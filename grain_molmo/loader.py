@@ -26,11 +26,14 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.fingerprint import fingerprint
 from grain_molmo.known_states import KnownStates
+from grain_molmo.layout import RowLayout
+from grain_molmo.lengths import LengthIndex
+from grain_molmo.mesh import ProcessPart, context_size, to_global
 from grain_molmo.packing.mixture import log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
-from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
+from grain_molmo.render import Batch, ImageBuffers, render_rows
 from grain_molmo.stage_data import open_datasets, plan_phases
 from grain_molmo.stages import Stage, customized
 from grain_molmo.stats import BatchInfo, LoaderStats
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 _PREFETCH_BYTES = 2 << 30
+_ON_DEVICE = 1  # batches that wait on the devices, beside the one that is in use and the one under way
 _STATE_VERSION = 2
 
 
@@ -58,6 +62,7 @@ def make_loader(
     process_index: int | None = None,
     process_count: int | None = None,
     num_threads: int | None = None,
+    length_index: bool = True,
 ) -> "Loader":
     """A loader of packed, mixed, deterministic batches.
 
@@ -72,9 +77,13 @@ def make_loader(
         seed: decides order, mixture and all random choices.
         recipe: "molmo2" for the published mixture, lengths and batch size of that stage. Sets of it that are unknown
             or not converted are named in a warning and in `missing_datasets`; the others share their part.
-        mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
-        process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
+        mesh: makes batches global `jax.Array`s, rows sharded over its axes "data" and "fsdp" (without either, over its
+            first), each row over "context", see `RowLayout`; of each batch this process renders what its devices need.
+        process_index, process_count: without a mesh, which contiguous slice of each global batch is rendered here;
+            default JAX's.
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
+        length_index: plan by the lengths that `grain-molmo index` found, where there are some for just this stage,
+            data, tokenizer and seed, instead of encoding every example of the global batch. The batches are the same.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -93,7 +102,8 @@ def make_loader(
     phases = plan_phases(chosen, sizes)
     for phase in phases:
         log_mixture(phase.weights, sizes, phase.step)
-    planner = ExamplePlanner(Encoder(datasets, chosen, load_tokenizer(tokenizer), seed))
+    encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)
+    planner = ExamplePlanner(encoder, LengthIndex.open(data_dir, encoder).get if length_index else None)
     plan = PackedRows(
         phases,
         sizes,
@@ -109,10 +119,21 @@ def make_loader(
         planner,
         missing_datasets=missing,
         mesh=mesh,
-        process_index=jax.process_index() if process_index is None else process_index,
-        process_count=jax.process_count() if process_count is None else process_count,
+        part=_own_part(chosen.batch_size, mesh, process_index, process_count),
         num_threads=num_threads or min(16, os.cpu_count() or 1),
     )
+
+
+def _own_part(
+    batch_size: int, mesh: jax.sharding.Mesh | None, process_index: int | None, process_count: int | None
+) -> ProcessPart:
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if mesh is None:
+        return ProcessPart.of_process(batch_size, index, count)
+    if (index, count) != (jax.process_index(), jax.process_count()):
+        raise ConfigError(f"process_index {index} of {count} with a mesh: its devices say what is rendered where")
+    return ProcessPart.of_mesh(batch_size, mesh)
 
 
 class Loader(grain.DatasetIterator[Batch]):
@@ -137,18 +158,14 @@ class Loader(grain.DatasetIterator[Batch]):
         *,
         missing_datasets: list[str],
         mesh: jax.sharding.Mesh | None,
-        process_index: int,
-        process_count: int,
+        part: ProcessPart,
         num_threads: int,
     ):
         super().__init__()
         self.stage, self.weights = planner.encoder.stage, plan.streams[0].weights
         self.missing_datasets = missing_datasets
         self.batch_info: BatchInfo | None = None
-        if process_count < 1 or not 0 <= process_index < process_count:
-            raise ConfigError(f"process_index {process_index} of {process_count} processes: there is no such process")
-        if self.stage.batch_size % process_count:
-            raise ConfigError(f"batch_size {self.stage.batch_size} does not divide among {process_count} processes")
+        layout = RowLayout.of(self.stage, context_size(mesh))
         if num_threads < 1:
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
         self.num_threads = num_threads
@@ -157,9 +174,9 @@ class Loader(grain.DatasetIterator[Batch]):
         self._counts = LoaderStats(self.stage)
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
-        num_rows = self.stage.batch_size // process_count
-        self._render = _Renderer(planner, pool, process_index * num_rows, num_rows, mesh)
-        self._batches = iter(_pipeline(plan, self._render))
+        self._render = _Renderer(planner, pool, part, layout)
+        self._transfer = None if mesh is None else _Transfer(mesh, part, self.stage.batch_size, layout)
+        self._batches = iter(_pipeline(plan, self._render, self._transfer))
         self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
         _open_loaders.add(self)
 
@@ -223,7 +240,12 @@ class Loader(grain.DatasetIterator[Batch]):
         plan = iter(self._plan)
         plan.set_state(self._known_states.before(step))
         planned = next(batch for batch in plan if batch.step == step)
-        batch, self.batch_info = self._render((planned, 0.0), rows)
+        if rows is None:
+            element = self._render((planned, 0.0))
+            batch, self.batch_info = element if self._transfer is None else self._transfer(element)
+        else:
+            every_shard = tuple(range(self._render.layout.n_context))
+            batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(tuple(rows), every_shard))
         return batch
 
     def stats(self) -> dict[str, Any]:
@@ -248,44 +270,50 @@ class _Renderer:
 
     planner: ExamplePlanner
     pool: ThreadPoolExecutor
-    first_row: int
-    num_rows: int
-    mesh: jax.sharding.Mesh | None
+    part: ProcessPart
+    layout: RowLayout
     buffers: ImageBuffers = field(default_factory=ImageBuffers)
 
-    def __call__(
-        self, timed: tuple[PlannedBatch, float], chosen: Sequence[int] | None = None
-    ) -> tuple[Batch, BatchInfo]:
+    def keep_own(self, timed: tuple[PlannedBatch, float]) -> tuple[PlannedBatch, float]:
+        """The same without the rows of other processes, which need not be kept until this one is rendered."""
         planned, plan_s = timed
-        stage = self.planner.encoder.stage
+        own = set(self.part.rows)
+        rows = [examples if row in own else [] for row, examples in enumerate(planned.rows)]
+        return replace(planned, rows=rows), plan_s
+
+    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+        return self.render(*timed, self.part)
+
+    def render(self, planned: PlannedBatch, plan_s: float, part: ProcessPart) -> tuple[Batch, BatchInfo]:
         started = time.perf_counter()
-        row_numbers = range(self.first_row, self.first_row + self.num_rows) if chosen is None else chosen
-        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in row_numbers]
-        batch, infos = render_rows(rows, stage, self.pool, self.buffers)
+        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in part.rows]
+        stage = self.planner.encoder.stage
+        batch, infos = render_rows(rows, stage, self.pool, self.buffers, self.layout, part.shards)
         render_s = time.perf_counter() - started
-        info = BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
-        if self.mesh is None or chosen is not None:
-            return batch, info
-        return _to_mesh(batch, self.mesh, stage.batch_size), info
+        return batch, BatchInfo(planned.step, part.rows, infos, planned.skipped, plan_s, render_s)
 
 
-def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:
-    """Global arrays of which this process holds its rows."""
-    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
-    # The global shape is given, not inferred, so that a process with other rows fails here and not in a hang.
-    return {
-        key: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
-        for key, rows in batch.items()
-    }
+@dataclass(frozen=True)
+class _Transfer:
+    """This process's part of a batch to global arrays."""
+
+    mesh: jax.sharding.Mesh
+    part: ProcessPart
+    batch_size: int
+    layout: RowLayout
+
+    def __call__(self, element: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
+        batch, info = element
+        return jax.block_until_ready(to_global(batch, self.part, self.mesh, self.batch_size, self.layout)), info
 
 
-def _pipeline(plan: PackedRows, renderer: _Renderer) -> grain.IterDataset:
-    """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
+def _pipeline(plan: PackedRows, render: _Renderer, transfer: _Transfer | None) -> grain.IterDataset:
+    """Planning, rendering, transfer and handing out overlap, each one batch or more ahead of the next."""
     prefetch = grain.experimental.ThreadPrefetchIterDataset
-    ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(renderer.planner.encoder.stage, renderer.num_rows)))
-    planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
-    return prefetch(planned.map(renderer), prefetch_buffer_size=ahead)
+    part_bytes = len(render.part.rows) * render.layout.row_bytes(len(render.part.shards))
+    planned = prefetch(_Timed(plan).map(render.keep_own), prefetch_buffer_size=2)
+    rendered = prefetch(planned.map(render), prefetch_buffer_size=max(1, min(4, _PREFETCH_BYTES // part_bytes)))
+    return rendered if transfer is None else prefetch(rendered.map(transfer), prefetch_buffer_size=_ON_DEVICE)
 
 
 def _stop(batches: grain.DatasetIterator, pool: ThreadPoolExecutor) -> None:

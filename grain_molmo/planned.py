@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from grain_molmo.encode import EncodedExample, Encoder, LostExample
 from grain_molmo.errors import ExampleError, StoreError
+from grain_molmo.lengths import Lengths
 from grain_molmo.packing.mixture import Draw
-
-Lengths = tuple[int, int, int, int]
-"""Of an encoded example: n_tokens, n_crops, n_pooled, cost."""
 
 
 @dataclass(frozen=True)
@@ -74,4 +72,4 @@ class ExamplePlanner:
 
 
 def _lengths(encoded: EncodedExample) -> Lengths:
-    return encoded.n_tokens, encoded.n_crops, encoded.n_pooled, encoded.cost
+    return Lengths(encoded.n_tokens, encoded.n_crops, encoded.n_pooled, encoded.cost)
