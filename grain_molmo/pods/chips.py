@@ -1,8 +1,8 @@
 """TPU chips and the hosts that they come in, as the public Cloud TPU documentation gives them (2026).
 
-Its pages on v5e, v5p and v6e have the peak bf16 arithmetic and the memory of a chip, and the virtual CPUs and the memory
-of each type of machine. A slice of several hosts has four chips a host; eight chips of v5e or v6e are also to be had in
-one. Gigabytes are taken as 10^9, which is a little less than what is there.
+Its pages on v5e, v5p and v6e have the peak bf16 arithmetic and the memory of a chip, and the virtual CPUs and the
+memory of each type of machine. A slice of several hosts has four chips a host; eight chips of v5e or v6e are also to be
+had in one. Gigabytes are taken as 10^9, which is a little less than what is there.
 """
 
 from dataclasses import dataclass

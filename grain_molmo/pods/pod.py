@@ -123,8 +123,8 @@ class Pod:
         """Rows of a batch that each host renders; below one per row shard where shards reach over several hosts."""
         return self.stage(stage_name).batch_size / self.hosts
 
-    def mesh(self, stage_name: str, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-        """The mesh with axes "data", "fsdp" and "context", of all devices unless told otherwise.
+    def mesh(self, stage_name: str, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+        """The mesh with axes "data", "fsdp" and "context", of all of JAX's devices unless some are given.
 
         Raises ConfigError if there are more or fewer devices than the pod's.
         """
@@ -137,7 +137,7 @@ class Pod:
         kinds = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
         return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=devices)
 
-    def loader_args(self, stage_name: str, devices: Sequence[jax.Device] | None = None) -> dict[str, Any]:
+    def loader_args(self, stage_name: str, devices: Sequence[Any] | None = None) -> dict[str, Any]:
         """Arguments of `make_loader`: stage, batch size, threads and mesh."""
         return {
             "stage": stage_name,
