@@ -120,7 +120,7 @@ class Pod:
         return self.stage(stage_name).batch_size // (run.row_shards * run.rows)
 
     def host_rows(self, stage_name: str) -> float:
-        """Rows of a batch that each host renders; below one per row shard where shards reach over several hosts."""
+        """Rows of a batch that each host renders, parts of rows counted as such."""
         return self.stage(stage_name).batch_size / self.hosts
 
     def mesh(self, stage_name: str, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "inspect": ("grain_molmo.tools.inspect", "what is in a store, or what would be on the hub"),
     "verify": ("grain_molmo.tools.verify", "whether a store is sound: checksums, records, references, media"),
     "bench": ("grain_molmo.tools.bench", "how fast this machine reads, decodes, packs and loads"),
+    "size": ("grain_molmo.tools.sizing", "what TPU pods need of their hosts, and whether these keep up"),
 }
 
 _EPILOG = """\
