@@ -142,9 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--measure", action="store_true", help="run that benchmark now, for a minute a stage")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what --measure reads (sample data)")
     parser.add_argument("--tokenizer", default="bytes", help='of --measure: file, folder, hub name or "bytes" (bytes)')
-    parser.add_argument(
-        "--crop-ms", type=float, metavar="MS", help="of a thread for a crop or frame (what was measured)"
-    )
+    parser.add_argument("--crop-ms", type=float, metavar="MS", help="a thread takes for a crop (as measured)")
     parser.add_argument("--mfu", type=_share, default=MFU, help=f"share of the peak that a step reaches ({MFU})")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
@@ -231,8 +229,8 @@ _HEADER = (
 
 def _describe(sizings: Sequence[Sizing], measured: Mapping[str, Measured], mfu: float) -> Iterable[str]:
     yield (
-        f"A model of {MOLMO2_4B.params / 1e9:.1f} billion parameters at {mfu:.0%} of the chips' peak. The mesh is data x "
-        "fsdp x context; rows/s, examples/s, MB/s and threads are each host's; every host plans all examples."
+        f"A model of {MOLMO2_4B.params / 1e9:.1f} billion parameters at {mfu:.0%} of the chips' peak. The mesh is data "
+        "x fsdp x context; rows/s, examples/s, MB/s and threads are each host's; every host plans all examples."
     )
     for stage in dict.fromkeys(sizing.stage for sizing in sizings):
         known = measured.get(stage)
