@@ -23,7 +23,7 @@ from grain_molmo.datasets.pixmo import (
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
 from grain_molmo.loader import Loader, make_loader
-from grain_molmo.stages import DatasetRule, Group, Stage
+from grain_molmo.stages import DatasetRule, Group, Phase, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
 
@@ -42,6 +42,7 @@ __all__ = [
     "Molmo2VideoPoint",
     "Molmo2VideoSubtitleQa",
     "Molmo2VideoTrack",
+    "Phase",
     "PixMoAskModelAnything",
     "PixMoCap",
     "PixMoCapQa",

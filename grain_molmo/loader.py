@@ -14,25 +14,29 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
 import grain
 import jax
 
-from grain_molmo.datasets.base import Dataset, StoreDataset
-from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.encode import Encoder
-from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
-from grain_molmo.packing.mixture import MixedStream, log_mixture
+from grain_molmo.errors import ConfigError
+from grain_molmo.fingerprint import fingerprint
+from grain_molmo.known_states import KnownStates
+from grain_molmo.layout import RowLayout
+from grain_molmo.lengths import LengthIndex
+from grain_molmo.mesh import ProcessPart, context_size, to_global
+from grain_molmo.packing.mixture import log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
+from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
-from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
-from grain_molmo.rng import stable_hash
-from grain_molmo.stages import Stage, group_weights
+from grain_molmo.render import Batch, ImageBuffers, render_rows
+from grain_molmo.stage_data import open_datasets, plan_phases
+from grain_molmo.stages import Stage
 from grain_molmo.stats import BatchInfo, LoaderStats
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
@@ -41,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 _PREFETCH_BYTES = 2 << 30
-_STATE_VERSION = 1
+_ON_DEVICE = 1  # batches that wait on the devices, beside the one that is in use and the one under way
+_STATE_VERSION = 2
 
 
 def make_loader(
@@ -58,6 +63,7 @@ def make_loader(
     process_index: int | None = None,
     process_count: int | None = None,
     num_threads: int | None = None,
+    length_index: bool = True,
 ) -> "Loader":
     """A loader of packed, mixed, deterministic batches.
 
@@ -72,9 +78,13 @@ def make_loader(
         seed: decides order, mixture and all random choices.
         recipe: "molmo2" for the published mixture, lengths and batch size of that stage. Sets of it that are unknown
             or not converted are named in a warning and in `missing_datasets`; the others share their part.
-        mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
-        process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
+        mesh: makes batches global `jax.Array`s, rows sharded over its axes "data" and "fsdp" (without either, over its
+            first), each row over "context", see `RowLayout`; of each batch this process renders what its devices need.
+        process_index, process_count: without a mesh, which contiguous slice of each global batch is rendered here;
+            default JAX's.
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
+        length_index: plan by the lengths that `grain-molmo index` found, where there are some for just this stage,
+            data, tokenizer and seed, instead of encoding every example of the global batch. The batches are the same.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -88,15 +98,18 @@ def make_loader(
         seed = operator.index(seed)  # a numpy integer must draw as the int does, and goes into the state
     except TypeError as error:
         raise ConfigError(f"seed is {seed!r}, it must be a whole number") from error
-    datasets, missing = _open_datasets(chosen, data_dir)
-    _check_stores(datasets.values())
+    datasets, missing = open_datasets(chosen, data_dir)
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
-    stream = MixedStream(chosen.weights or group_weights(chosen.groups, sizes), sizes, seed)
-    log_mixture(stream.weights, sizes)
+    phases = plan_phases(chosen, sizes)
+    for phase in phases:
+        log_mixture(phase.weights, sizes, phase.step)
     encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)
+    planner = ExamplePlanner(encoder, LengthIndex.open(data_dir, encoder).get if length_index else None)
     plan = PackedRows(
-        stream,
-        encoder,
+        phases,
+        sizes,
+        seed,
+        planner,
         batch_size=chosen.batch_size,
         max_tokens=chosen.seq_len,
         max_crops=chosen.crops_per_row,
@@ -104,13 +117,24 @@ def make_loader(
     )
     return Loader(
         plan,
-        encoder,
+        planner,
         missing_datasets=missing,
         mesh=mesh,
-        process_index=jax.process_index() if process_index is None else process_index,
-        process_count=jax.process_count() if process_count is None else process_count,
+        part=_own_part(chosen.batch_size, mesh, process_index, process_count),
         num_threads=num_threads or min(16, os.cpu_count() or 1),
     )
+
+
+def _own_part(
+    batch_size: int, mesh: jax.sharding.Mesh | None, process_index: int | None, process_count: int | None
+) -> ProcessPart:
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if mesh is None:
+        return ProcessPart.of_process(batch_size, index, count)
+    if (index, count) != (jax.process_index(), jax.process_count()):
+        raise ConfigError(f"process_index {index} of {count} with a mesh: its devices say what is rendered where")
+    return ProcessPart.of_mesh(batch_size, mesh)
 
 
 def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
@@ -122,52 +146,16 @@ def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_fr
     return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 
 
-def _open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
-    """The stage's datasets by name, and the names of a group's that cannot be opened."""
-    if stage.weights:
-        return {name: open_dataset(name, stage.split, data_dir) for name in stage.weights}, []
-    known = set(available_names(data_dir))
-    opened: dict[str, Dataset] = {}
-    unknown: list[str] = []
-    unconverted: list[str] = []
-    for name in dict.fromkeys(member.name for group in stage.groups for member in group.members):
-        if name not in known:
-            unknown.append(name)
-            continue
-        try:
-            opened[name] = open_dataset(name, stage.split, data_dir)
-        except (NotConvertedError, MissingSplitError):
-            unconverted.append(name)
-    for names, why, cure in (
-        (unknown, "not registered", "register them with grain_molmo.register_dataset"),
-        (unconverted, "not converted", "convert them with grain-molmo convert"),
-    ):
-        if names:
-            message = "stage %r lists datasets that are %s: %s; the others share their part. To have them, %s."
-            logger.warning(message, stage.name, why, ", ".join(names), cure)
-    if not opened:
-        raise NotConvertedError(f"none of the datasets of stage {stage.name!r} was converted: {', '.join(unconverted)}")
-    return opened, unknown + unconverted
-
-
-def _check_stores(datasets: Iterable[Dataset]) -> None:
-    """Raises StoreError at once for a shard that is missing or cut off, not hours into the run."""
-    stored = [dataset for dataset in datasets if isinstance(dataset, StoreDataset)]
-    for dataset in stored:
-        dataset.records.check()
-    for media in {id(dataset.media): dataset.media for dataset in stored}.values():
-        media.check()
-
-
-class Loader(Iterator[Batch]):
+class Loader(grain.DatasetIterator[Batch]):
     """An endless iterator of batches that remembers where it is.
 
     The batch of a step is one fixed thing, a function of the stage, the data, the tokenizer, the seed and the step;
-    the number of threads and what was prefetched change nothing.
+    the number of hosts and threads and what was prefetched change nothing. It is a Grain iterator, too: Grain's own
+    checkpoint handlers take it.
 
     Attributes:
         stage: lengths, budgets and formats.
-        weights: the mixture's shares by dataset.
+        weights: the mixture's shares by dataset, of the first phase.
         missing_datasets: names of a recipe's datasets that could not be opened.
         num_threads: pictures decoded at a time.
         batch_info: what is in the batch handed out last, or None.
@@ -176,29 +164,29 @@ class Loader(Iterator[Batch]):
     def __init__(
         self,
         plan: PackedRows,
-        encoder: Encoder,
+        planner: ExamplePlanner,
         *,
         missing_datasets: list[str],
         mesh: jax.sharding.Mesh | None,
-        process_index: int,
-        process_count: int,
+        part: ProcessPart,
         num_threads: int,
     ):
-        self.stage, self.weights, self.missing_datasets = encoder.stage, plan.stream.weights, missing_datasets
+        super().__init__()
+        self.stage, self.weights = planner.encoder.stage, plan.streams[0].weights
+        self.missing_datasets = missing_datasets
         self.batch_info: BatchInfo | None = None
-        if process_count < 1 or not 0 <= process_index < process_count:
-            raise ConfigError(f"process_index {process_index} of {process_count} processes: there is no such process")
-        if self.stage.batch_size % process_count:
-            raise ConfigError(f"batch_size {self.stage.batch_size} does not divide among {process_count} processes")
+        layout = RowLayout.of(self.stage, context_size(mesh))
         if num_threads < 1:
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
         self.num_threads = num_threads
-        self._fingerprint = _fingerprint(encoder, plan.stream.weights)
-        self._stats = LoaderStats(self.stage)
+        self._plan, self._planner = plan, planner
+        self._known_states = KnownStates(iter(plan).get_state())
+        self._counts = LoaderStats(self.stage)
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
-        num_rows = self.stage.batch_size // process_count
-        self._batches = iter(_pipeline(plan, _Renderer(self.stage, pool, process_index * num_rows, num_rows, mesh)))
+        self._render = _Renderer(planner, pool, part, layout)
+        self._transfer = None if mesh is None else _Transfer(mesh, part, self.stage.batch_size, layout)
+        self._batches = iter(_pipeline(plan, self._render, self._transfer))
         self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
         _open_loaders.add(self)
 
@@ -208,36 +196,71 @@ class Loader(Iterator[Batch]):
     def __next__(self) -> Batch:
         started = time.perf_counter()
         batch, info = next(self._batches)
-        self._stats.add(info, time.perf_counter() - started)
+        self._counts.add(info, time.perf_counter() - started)
         self.batch_info = info
+        self._known_states.add(self._batches.get_state())
         return batch
 
     def get_state(self) -> dict[str, Any]:
         """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
-        return {"version": _STATE_VERSION, "fingerprint": self._fingerprint, "plan": self._batches.get_state()}
+        plan = self._batches.get_state()
+        return {"version": _STATE_VERSION, "fingerprint": self._fingerprint(plan["step"]), "plan": plan}
+
+    def _fingerprint(self, step: int) -> dict[str, str]:
+        return fingerprint(self._planner.encoder, self._plan.phases, step)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where the state was taken; nothing is decoded for it.
+        """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed.
+        Raises ConfigError if it was taken from another stage, data, tokenizer or seed. What changes in later phases
+        may differ.
         """
         version = state.get("version") if isinstance(state, Mapping) else None
         if version != _STATE_VERSION:
             raise ConfigError(f"loader state of version {version!r}; this is version {_STATE_VERSION}")
         if not {"fingerprint", "plan"} <= state.keys():
             raise ConfigError(f"the loader state is incomplete: it holds {', '.join(map(str, state))}")
-        theirs = state["fingerprint"]
-        different = [key for key, value in self._fingerprint.items() if theirs.get(key) != value]
+        theirs, ours = state["fingerprint"], self._fingerprint(state["plan"]["step"])
+        different = [key for key, value in ours.items() if theirs.get(key) != value]
         if different:
             raise ConfigError(
                 f"the state belongs to another loader: {', '.join(different)} differ; make the loader as it was made "
                 "when the state was taken"
             )
         self._batches.set_state(state["plan"])
+        self._known_states.keep(state["plan"])
+
+    def batch_at(self, step: int, rows: Sequence[int] | None = None) -> Batch:
+        """The batch of any step, past or to come, as it is or was handed out; `batch_info` describes it.
+
+        The loader itself stays where it is, and the batch is not counted in `stats`. The rows up to that step are
+        planned again from the nearest step before it that this loader knows: those that it handed out or was set to,
+        else the first. So set a state of about that time before, or have an index of lengths.
+
+        Args:
+            step: number of the global batch, from 0.
+            rows: only these of the global batch, as numpy arrays in this order; default the rows of this process,
+                as `next` returns them.
+
+        Raises:
+            ConfigError: there is no such step or row.
+        """
+        if step < 0 or (rows is not None and not all(0 <= row < self.stage.batch_size for row in rows)):
+            raise ConfigError(f"batch_at({step}, rows={rows}): there is no such step or row")
+        plan = iter(self._plan)
+        plan.set_state(self._known_states.before(step))
+        planned = next(batch for batch in plan if batch.step == step)
+        if rows is None:
+            element = self._render((planned, 0.0))
+            batch, self.batch_info = element if self._transfer is None else self._transfer(element)
+        else:
+            every_shard = tuple(range(self._render.layout.n_context))
+            batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(tuple(rows), every_shard))
+        return batch
 
     def stats(self) -> dict[str, Any]:
         """Counts over the batches handed out: fill, examples by dataset, skips by reason, seconds waited."""
-        return {**self._stats.to_dict(), "missing_datasets": self.missing_datasets}
+        return {**self._counts.to_dict(), "missing_datasets": self.missing_datasets}
 
     def __enter__(self) -> "Loader":
         return self
@@ -247,48 +270,60 @@ class Loader(Iterator[Batch]):
 
     def close(self) -> None:
         """Stops the threads; no batch can be had afterwards. Forgotten, or alive at exit, a loader closes itself."""
-        self._stop()
+        if stop := vars(self).get("_stop"):  # not there in a loader that could not be made
+            stop()
 
 
 @dataclass(frozen=True)
 class _Renderer:
     """Planned rows to this process's part of the batch. Not the loader's own, so that threads don't keep it alive."""
 
-    stage: Stage
+    planner: ExamplePlanner
     pool: ThreadPoolExecutor
-    first_row: int
-    num_rows: int
-    mesh: jax.sharding.Mesh | None
+    part: ProcessPart
+    layout: RowLayout
     buffers: ImageBuffers = field(default_factory=ImageBuffers)
 
-    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+    def keep_own(self, timed: tuple[PlannedBatch, float]) -> tuple[PlannedBatch, float]:
+        """The same without the rows of other processes, which need not be kept until this one is rendered."""
         planned, plan_s = timed
+        own = set(self.part.rows)
+        rows = [examples if row in own else [] for row, examples in enumerate(planned.rows)]
+        return replace(planned, rows=rows), plan_s
+
+    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+        return self.render(*timed, self.part)
+
+    def render(self, planned: PlannedBatch, plan_s: float, part: ProcessPart) -> tuple[Batch, BatchInfo]:
         started = time.perf_counter()
-        row_numbers = range(self.first_row, self.first_row + self.num_rows)
-        rows = [planned.rows[row] for row in row_numbers]
-        batch, infos = render_rows(rows, self.stage, self.pool, self.buffers)
+        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in part.rows]
+        stage = self.planner.encoder.stage
+        batch, infos = render_rows(rows, stage, self.pool, self.buffers, self.layout, part.shards)
         render_s = time.perf_counter() - started
-        info = BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
-        return (batch if self.mesh is None else _to_mesh(batch, self.mesh, self.stage.batch_size)), info
+        return batch, BatchInfo(planned.step, part.rows, infos, planned.skipped, plan_s, render_s)
 
 
-def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:
-    """Global arrays of which this process holds its rows."""
-    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
-    # The global shape is given, not inferred, so that a process with other rows fails here and not in a hang.
-    return {
-        key: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
-        for key, rows in batch.items()
-    }
+@dataclass(frozen=True)
+class _Transfer:
+    """This process's part of a batch to global arrays."""
+
+    mesh: jax.sharding.Mesh
+    part: ProcessPart
+    batch_size: int
+    layout: RowLayout
+
+    def __call__(self, element: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
+        batch, info = element
+        return jax.block_until_ready(to_global(batch, self.part, self.mesh, self.batch_size, self.layout)), info
 
 
-def _pipeline(plan: PackedRows, renderer: _Renderer) -> grain.IterDataset:
-    """Planning, rendering and handing out overlap, each one batch or more ahead of the next."""
+def _pipeline(plan: PackedRows, render: _Renderer, transfer: _Transfer | None) -> grain.IterDataset:
+    """Planning, rendering, transfer and handing out overlap, each one batch or more ahead of the next."""
     prefetch = grain.experimental.ThreadPrefetchIterDataset
-    ahead = max(1, min(4, _PREFETCH_BYTES // batch_bytes(renderer.stage, renderer.num_rows)))
-    planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
-    return prefetch(planned.map(renderer), prefetch_buffer_size=ahead)
+    part_bytes = len(render.part.rows) * render.layout.row_bytes(len(render.part.shards))
+    planned = prefetch(_Timed(plan).map(render.keep_own), prefetch_buffer_size=2)
+    rendered = prefetch(planned.map(render), prefetch_buffer_size=max(1, min(4, _PREFETCH_BYTES // part_bytes)))
+    return rendered if transfer is None else prefetch(rendered.map(transfer), prefetch_buffer_size=_ON_DEVICE)
 
 
 def _stop(batches: grain.DatasetIterator, pool: ThreadPoolExecutor) -> None:
@@ -327,19 +362,3 @@ class _TimedIterator(grain.DatasetIterator):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._parent.set_state(state)
-
-
-def _fingerprint(encoder: Encoder, weights: Mapping[str, float]) -> dict[str, str]:
-    """What a state belongs to, by part, so that a refusal can say which part differs."""
-    stage = {each.name: getattr(encoder.stage, each.name) for each in fields(Stage)}
-    stage |= {"mixture": dict(weights), "groups": ()}  # what the groups came to
-    data = {
-        name: f"{len(dataset)}:{getattr(dataset, 'fingerprint', '')}"
-        for name, dataset in sorted(encoder.datasets.items())
-    }
-    return {
-        "stage": f"{stable_hash(repr(stage)):016x}",
-        "data": f"{stable_hash(repr(data)):016x}",
-        "tokenizer": encoder.tokenizer.fingerprint,
-        "seed": str(encoder.seed),
-    }

@@ -1,6 +1,7 @@
 """What a training stage is made of, and the presets."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -15,6 +16,7 @@ from grain_molmo.text.weights import CAPTION, POINT, PRETRAINING, SFT, LossWeigh
 from grain_molmo.vision.crops import PATCHES_PER_CROP
 
 Mixture = Mapping[str, float] | Sequence[Mapping[str, Any]]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _LEAST = {
     **dict.fromkeys(("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"), 1),
@@ -89,13 +91,49 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What a stage draws from a step on: other weights, other datasets, or the same without some examples.
+
+    Each dataset goes on with its next example, whatever it shared the mixture with before; one that is new begins its
+    first epoch, and one that comes again goes on where it was.
+
+    Attributes:
+        step: the first global batch that is drawn this way.
+        mixture, groups: as of a `Stage`; neither: those of the phase before.
+        exclude: quarantine files of examples to leave out from here on, see `FaultPolicy`.
+    """
+
+    step: int
+    mixture: Mixture = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    exclude: Paths = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.step, Integral) or self.step < 0:
+            raise ConfigError(f"a phase begins at step {self.step!r}; it must be a whole number, not below 0")
+        object.__setattr__(self, "step", int(self.step))
+        if self.mixture and self.groups:
+            raise ConfigError(f"the phase from step {self.step}: give a mixture or groups, not both")
+        if self.mixture:
+            object.__setattr__(self, "mixture", normalize_weights(_weights_by_name(self.mixture)))
+        exclude = (self.exclude,) if isinstance(self.exclude, str | os.PathLike) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", exclude)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The mixture's weights, which sum to 1; empty for groups."""
+        return cast("Mapping[str, float]", self.mixture)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """A stage of training: which data, cut to which lengths, said how.
 
     Attributes:
         mixture: weight by dataset name, any positive scale; or a list of `{"name": ..., "weight": ...}`.
         groups: instead of `mixture`: groups of datasets with a rate each.
-        name: for logs and states.
+        phases: what changes at a later step.
+        name: for logs.
         split: of every dataset.
         seq_len: tokens a row (T).
         batch_size: rows a global batch (B).
@@ -113,6 +151,7 @@ class Stage:
 
     mixture: Mixture = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
+    phases: tuple[Phase, ...] = ()
     name: str = "custom"
     split: str = "train"
     seq_len: int = 4096
@@ -135,11 +174,16 @@ class Stage:
             raise ConfigError(f"stage {self.name!r}: give a mixture or groups, one of the two")
         if self.mixture:
             object.__setattr__(self, "mixture", normalize_weights(_weights_by_name(self.mixture)))
+        object.__setattr__(self, "phases", tuple(self.phases))
+        steps = [0, *(phase.step for phase in self.phases)]
+        if steps != sorted(set(steps)):
+            raise ConfigError(f"stage {self.name!r}: phases begin at steps {steps[1:]}, each after the one before")
         object.__setattr__(self, "rules", {canonical_name(name): rule for name, rule in sorted(self.rules.items())})
         for name, rule in self.rules.items():
             if not isinstance(rule, DatasetRule):
                 raise ConfigError(f"stage {self.name!r}: the rule of {name!r} is {rule!r}, not a DatasetRule")
-        listed = {*self.weights, *(member.name for group in self.groups for member in group.members)}
+        listed = {name for phase in self.all_phases for name in phase.weights}
+        listed |= {member.name for phase in self.all_phases for group in phase.groups for member in group.members}
         if strangers := self.rules.keys() - listed:
             raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
         self._check_numbers()
@@ -181,6 +225,16 @@ class Stage:
     def weights(self) -> Mapping[str, float]:
         """The mixture's weights, which sum to 1; empty for a stage of groups."""
         return cast("Mapping[str, float]", self.mixture)
+
+    @property
+    def all_phases(self) -> tuple[Phase, ...]:
+        """What is drawn from step 0, and what changes later; each with its mixture or groups, named or not."""
+        phases = [Phase(step=0, mixture=self.mixture, groups=self.groups)]
+        for phase in self.phases:
+            kept = phases[-1]
+            same = {} if phase.mixture or phase.groups else {"mixture": kept.mixture, "groups": kept.groups}
+            phases.append(replace(phase, **same))
+        return tuple(phases)
 
     def rule(self, dataset: str) -> DatasetRule:
         """What holds for the dataset."""

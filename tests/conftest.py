@@ -1,9 +1,39 @@
-"""Where the tests find real media and known answers; without them, the tests that need them skip and say so."""
+"""What tests share: a small converted sample, and real media and known answers, without which tests skip."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import grain_molmo as gm
+from converters.to_arrayrecord import main as convert
+
+PRETRAINING_SETS = ["pixmo-cap", "pixmo-points", "pixmo-count", "pixmo-docs", "pixmo-cap-qa"]
+SMALL = {"batch_size": 2, "seq_len": 6144, "num_threads": 2}
+
+
+@pytest.fixture(scope="session")
+def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated rows of the sets of pretraining, converted; tests that use it share the xdist group "loader"."""
+    folder = tmp_path_factory.mktemp("sample")
+    assert convert([*PRETRAINING_SETS, "--sample", "--rows", "24", "--data-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def open_loader(sample_dir: Path) -> Iterator[Callable[..., gm.Loader]]:
+    """Makes small loaders over the sample, closed behind the test."""
+    loaders: list[gm.Loader] = []
+
+    def make(stage: str | gm.Stage = "pretraining", **settings: Any) -> gm.Loader:
+        loaders.append(gm.make_loader(stage, **{"data_dir": sample_dir, "tokenizer": "bytes", **SMALL, **settings}))
+        return loaders[-1]
+
+    yield make
+    for loader in loaders:
+        loader.close()
 
 
 @pytest.fixture(scope="session")

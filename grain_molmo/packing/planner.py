@@ -50,6 +50,11 @@ class RowPacker(Generic[Item]):
         self._lengths_3N[0, :places] = _FREE
 
     @property
+    def num_places(self) -> int:
+        """How many examples can wait."""
+        return len(self._pool)
+
+    @property
     def places(self) -> list[int]:
         """Stream positions of the examples that wait, by place; -1 is a free place."""
         return [waiting.position if waiting else -1 for waiting in self._pool]

@@ -1,20 +1,24 @@
 """The plan: global batches of rows, one after another, resumable from a few numbers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grain
 
-from grain_molmo.errors import ExampleError
-from grain_molmo.packing.mixture import Draw, MixedStream
+from grain_molmo.errors import ConfigError, ExampleError
+from grain_molmo.packing.balance import balanced_order
+from grain_molmo.packing.mixture import Draw, Mark, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
+from grain_molmo.packing.shuffle import ShuffledEpochs
 
-_MOST_SKIPPED_IN_A_ROW = 1000
+MOST_SKIPPED_IN_A_ROW = 1000
+EXCLUDED = "excluded"
+"""Reason of examples that are left out because the user asked for it."""
 
 
-class Encoded(Protocol):
-    """What the plan must know of an encoded example."""
+class Planned(Protocol):
+    """What the plan must know of an example."""
 
     @property
     def n_tokens(self) -> int:
@@ -25,6 +29,26 @@ class Encoded(Protocol):
     def n_crops(self) -> int:
         """Crops it takes of a row."""
         ...
+
+    @property
+    def cost(self) -> int:
+        """Work to render it."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlanPhase:
+    """What is drawn from a step on.
+
+    Attributes:
+        step: the first batch that is planned this way.
+        weights: by dataset name.
+        excluded: indices of examples that are left out, by dataset name.
+    """
+
+    step: int
+    weights: Mapping[str, float]
+    excluded: Mapping[str, Collection[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ class PlannedBatch:
 
     Attributes:
         step: its number, from 0.
-        rows: the examples of each row, in the order of the stream.
+        rows: the examples of each row, in the order of the stream; the rows in the order of `balanced_order`.
         skipped: examples that were left out while it was planned.
     """
 
@@ -54,87 +78,175 @@ class PlannedBatch:
 class PackedRows(grain.IterDataset):
     """Packs the examples of a stream into rows and the rows into global batches.
 
-    The plan is one fixed thing, whoever reads it: batches depend on the stream, the encoder and the budgets. The
-    iterator's state is JSON: the step, the stream's position, and the positions of the examples that wait.
+    The plan is one fixed thing, whoever reads it: batches depend on the phases, the sizes, the seed, the lengths and
+    the budgets. The iterator's state is JSON: the step, how far the stream is, and which examples wait; it takes no
+    longer to restore at step 1,000,000 than at step 10.
 
     Args:
-        stream: item n is the n-th draw.
-        encode: turns a draw into something with lengths, or raises ExampleError to have it skipped.
+        phases: the first begins at step 0. A dataset that comes again goes on where it was.
+        sizes: number of examples by dataset name.
+        seed: the run's.
+        plan_example: turns a draw into something with lengths, or raises ExampleError to have it skipped.
         batch_size: rows a batch.
         max_tokens, max_crops: budgets of a row.
         waiting: places of the packer's pool.
+        max_skipped_in_a_row: so many examples one after the other that cannot be used are an error.
     """
 
     def __init__(
         self,
-        stream: MixedStream,
-        encode: Callable[[Draw], Encoded],
+        phases: Sequence[PlanPhase],
+        sizes: Mapping[str, int],
+        seed: int,
+        plan_example: Callable[[Draw], Planned],
         *,
         batch_size: int,
         max_tokens: int,
         max_crops: int,
         waiting: int,
+        max_skipped_in_a_row: int = MOST_SKIPPED_IN_A_ROW,
     ):
         super().__init__()
-        self.stream, self.encode, self.batch_size = stream, encode, batch_size
+        steps = [phase.step for phase in phases]
+        if not steps or steps[0] != 0 or steps != sorted(set(steps)):
+            raise ConfigError(f"phases begin at steps {steps}; the first begins at 0, each later than the one before")
+        self.phases = tuple(phases)
+        self.sizes, self._seed = sizes, seed
+        self.plan_example, self.batch_size = plan_example, batch_size
+        self.max_skipped_in_a_row = max_skipped_in_a_row
         self._budgets = (max_tokens, max_crops, waiting)
+        self.streams = [self.stream(phase) for phase in phases]  # also checks them all
+        self._epochs = {
+            name: ShuffledEpochs(name, sizes[name], seed) for stream in self.streams for name in stream.weights
+        }
 
-    def new_packer(self) -> RowPacker[Encoded]:
+    def new_packer(self) -> RowPacker[Planned]:
         """An empty packer with the plan's budgets."""
         return RowPacker(*self._budgets)
+
+    def phase_at(self, step: int) -> PlanPhase:
+        """What holds for a batch."""
+        return [phase for phase in self.phases if phase.step <= step][-1]
+
+    def stream(self, phase: PlanPhase, **place: Any) -> MixedStream:
+        """The draws of a phase; `place` says where it begins, see `MixedStream`."""
+        return MixedStream(phase.weights, self.sizes, self._seed, **place)
+
+    def draw(self, dataset: str, number: int) -> Draw:
+        """A dataset's draw of that number."""
+        return Draw(dataset, *self._epochs[dataset][number])
 
     def __iter__(self) -> "_PlanIterator":
         return _PlanIterator(self)
 
 
 class _PlanIterator(grain.DatasetIterator):
+    """Batch after batch of a plan."""
+
     def __init__(self, plan: PackedRows):
         super().__init__()
         self._plan = plan
         self._step, self._position = 0, 0
+        self._phase, self._stream = plan.phases[0], plan.streams[0]
         self._packer = plan.new_packer()
+        self._numbers: dict[int, tuple[str, int]] = {}
+        """By position: dataset and number of each draw that waits, and of those since the batch began."""
         self._begin_batch()
 
     def _begin_batch(self) -> None:
         # Kept here, so that a caller who outlives an exception (a disk away for a moment) goes on without a gap.
-        self._rows: list[list[Encoded]] = []
+        self._rows: list[list[Planned]] = []
         self._skipped: list[Skipped] = []
-        self._state = {"step": self._step, "position": self._position, "waiting": self._packer.places}
+        self._numbers = {position: self._numbers[position] for position in self._packer.places if position >= 0}
+        self._state = self._make_state()
 
     def __next__(self) -> PlannedBatch:
+        self._enter_phase()
         skipped_in_a_row = 0
         while len(self._rows) < self._plan.batch_size:
-            draw = self._plan.stream[self._position]
+            number = self._stream.numbered(self._position)
+            draw = self._plan.draw(*number)
             try:
                 waiting = self._wait(self._position, draw)
-                skipped_in_a_row = 0
             except ExampleError as error:
-                self._skipped.append(Skipped(draw, error.reason, error.detail))
                 self._position += 1
+                self._skipped.append(Skipped(draw, error.reason, error.detail))
                 skipped_in_a_row += 1
-                if skipped_in_a_row == _MOST_SKIPPED_IN_A_ROW:
+                if skipped_in_a_row == self._plan.max_skipped_in_a_row:
                     message = f"{skipped_in_a_row} examples in a row cannot be used; the last: {error.detail}"
                     raise ExampleError(error.reason, message) from error
                 continue
+            self._numbers[self._position] = number
             self._position += 1
+            skipped_in_a_row = 0
             row = self._packer.add(waiting)
             if row is not None:
                 self._rows.append([waiting.item for waiting in row])
-        batch = PlannedBatch(self._step, self._rows, self._skipped)
+        order = balanced_order([sum(example.cost for example in row) for row in self._rows])
+        batch = PlannedBatch(self._step, [self._rows[row] for row in order], self._skipped)
         self._step += 1
         self._begin_batch()
         return batch
 
-    def _wait(self, position: int, draw: Draw) -> Waiting[Encoded]:
-        example = self._plan.encode(draw)
+    def _enter_phase(self) -> None:
+        phase = self._plan.phase_at(self._step)
+        if phase is not self._phase:
+            drawn = self._stream.drawn_before(self._position)
+            self._phase = phase
+            self._stream = self._plan.stream(phase, start=self._position, drawn=drawn)
+
+    def _wait(self, position: int, draw: Draw) -> Waiting[Planned]:
+        if draw.index in self._phase.excluded.get(draw.dataset, ()):
+            raise ExampleError(EXCLUDED, f"{draw.dataset} example {draw.index} is left out as asked")
+        example = self._plan.plan_example(draw)
         return Waiting(position, example.n_tokens, example.n_crops, example)
 
     def get_state(self) -> dict[str, Any]:
         return self._state
 
+    def _make_state(self) -> dict[str, Any]:
+        mark = self._stream.mark(self._position)
+        names = _names(self._stream.drawn, mark.drawn)
+        waiting = [
+            [place, self._position - position, names.index(self._numbers[position][0]), self._numbers[position][1]]
+            for place, position in enumerate(self._packer.places)
+            if position >= 0
+        ]
+        return {
+            "step": self._step,
+            "position": self._position,
+            "stream": {
+                "start": self._stream.start,
+                "before": self._stream.drawn,
+                "block": mark.block,
+                "drawn": mark.drawn,
+            },
+            "waiting": waiting,  # place, draws ago, number of the dataset by name, number of its draw
+        }
+
     def set_state(self, state: dict[str, Any]) -> None:
-        packer = self._plan.new_packer()
-        stream = self._plan.stream
-        packer.restore([self._wait(n, stream[n]) if n >= 0 else None for n in state["waiting"]])
-        self._step, self._position, self._packer = state["step"], state["position"], packer
+        plan, stream, step = self._plan, state["stream"], state["step"]
+        # A phase that begins with the next batch has not begun yet.
+        phase = plan.phase_at(max(0, step - 1))
+        mark = Mark(stream["block"], stream["drawn"])
+        names = _names(stream["before"], mark.drawn)
+        position = state["position"]
+        numbers = {position - ago: (names[name], number) for _, ago, name, number in state["waiting"]}
+        places = {place: position - ago for place, ago, _, _ in state["waiting"]}
+        packer = plan.new_packer()
+        waiting = {each: self._restored(each, plan.draw(*number)) for each, number in numbers.items()}
+        packer.restore([waiting[places[place]] if place in places else None for place in range(packer.num_places)])
+        self._phase, self._numbers = phase, numbers
+        self._stream = plan.stream(phase, start=stream["start"], drawn=stream["before"], mark=mark)
+        self._step, self._position, self._packer = step, position, packer
         self._begin_batch()
+
+    def _restored(self, position: int, draw: Draw) -> Waiting[Planned]:
+        """An example that waits, whether or not it is excluded since."""
+        example = self._plan.plan_example(draw)
+        return Waiting(position, example.n_tokens, example.n_crops, example)
+
+
+def _names(before: Mapping[str, int], drawn: Mapping[str, int]) -> list[str]:
+    """The datasets that a state numbers, in its order."""
+    return sorted({*before, *drawn})

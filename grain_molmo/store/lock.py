@@ -34,19 +34,33 @@ def dataset_lock(data_dir: str | os.PathLike[str], name: str, *, wait: bool = Fa
         StoreError: the folder cannot be written.
     """
     name = canonical_name(name)
+    with write_lock(data_dir, name, Path(data_dir) / name, wait=wait):
+        recover(Path(data_dir), name)
+        yield
+
+
+@contextlib.contextmanager
+def write_lock(data_dir: str | os.PathLike[str], lock_name: str, target: Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds the right to write one thing in the store's folder, as `dataset_lock` does.
+
+    Args:
+        data_dir: the store's folder; made if it is not there.
+        lock_name: of the lock's files.
+        target: what it is about, for the message.
+        wait: until the other process is done, instead of raising.
+    """
     folder = Path(data_dir) / LOCK_FOLDER
-    path, holder_path = folder / f"{name}.lock", folder / f"{name}.json"
+    path, holder_path = folder / f"{lock_name}.lock", folder / f"{lock_name}.json"
     lock = filelock.FileLock(path, timeout=-1 if wait else 0)
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise StoreBusyError(f"{Path(data_dir) / name} is being written by {_holder(holder_path)}") from None
+            raise StoreBusyError(f"{target} is being written by {_holder(holder_path)}") from None
     try:
         with contextlib.suppress(OSError):  # a full disk; the lock holds without a note of whose it is
             holder_path.write_text(json.dumps(_this_process()))
-        recover(Path(data_dir), name)
         yield
     finally:
         with contextlib.suppress(OSError):

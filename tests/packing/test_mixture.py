@@ -51,10 +51,8 @@ def test_shares_are_exact_after_every_block_and_overall(name: str):
 
 def test_a_weight_of_a_millionth_is_drawn_once_in_a_million():
     stream = MixedStream({"a": 1.0, "b": 1e-6}, {"a": 10, "b": 10}, seed=0)
-    counts_D = sum(stream._block_counts(block) for block in range(10) if stream._plan(block))
-    assert counts_D.tolist() == [10 * BLOCK, 0]  # pyright: ignore[reportAttributeAccessIssue]
-    stream._plan(4_000_000 // BLOCK)
-    assert stream._starts[4_000_000 // BLOCK][1] == 4
+    assert stream.drawn_before(10 * BLOCK) == {"a": 10 * BLOCK, "b": 0}
+    assert stream.drawn_before(4_000_000) == {"a": 3_999_996, "b": 4}
 
 
 @pytest.mark.parametrize("name", MIXTURES)
@@ -205,5 +203,5 @@ def test_the_mixture_is_logged_with_the_largest_share_first(caplog: pytest.LogCa
     with caplog.at_level(logging.INFO, logger="grain_molmo"):
         log_mixture(normalize_weights({"a": 1, "b": 3}), {"a": 5, "b": 12_345})
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "mixture of 2 datasets:"
+    assert lines[0] == "mixture of 2 datasets from step 0:"
     assert lines[1].split() == ["75.00", "%", "b", "12,345", "examples"]

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from grain_molmo.packing.mixture import MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
-from grain_molmo.packing.rows import PackedRows
+from grain_molmo.packing.rows import PackedRows, PlanPhase
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, Row
 from grain_molmo.tools.bench.packing_lengths import MIXTURES, LengthMixture
@@ -169,6 +169,7 @@ def _draw_us(stream: MixedStream, positions: range) -> float:
 class _Lengths:
     n_tokens: int
     n_crops: int
+    cost: int = 0
 
 
 def _loop_us(mixture: LengthMixture, lengths: Sequence[tuple[int, int]], seed: int) -> float:
@@ -176,7 +177,9 @@ def _loop_us(mixture: LengthMixture, lengths: Sequence[tuple[int, int]], seed: i
     encoded = iter([_Lengths(*pair) for pair in lengths])
     plan = iter(
         PackedRows(
-            _new_stream(seed),
+            [PlanPhase(0, PRETRAINING_STAGE.weights)],
+            _HUB_SIZES,
+            seed,
             lambda draw: next(encoded),
             batch_size=_ROWS_A_BATCH,
             max_tokens=mixture.max_tokens,

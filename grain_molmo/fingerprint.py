@@ -1,0 +1,53 @@
+"""What a loader's state belongs to, part by part, so that a refusal can say which part differs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from grain_molmo.datasets.base import Dataset
+from grain_molmo.encode import Encoder
+from grain_molmo.packing.rows import PlanPhase
+from grain_molmo.rng import stable_hash
+from grain_molmo.stages import Stage
+
+_NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules"}
+"""Fields that change no batch, or that other parts of a fingerprint hold, as far as they have come into effect."""
+
+
+def fingerprint(encoder: Encoder, phases: Sequence[PlanPhase], step: int) -> dict[str, str]:
+    """By part, a hash of all that the batches before a step depend on.
+
+    Phases that begin with that step or later are left out, and datasets that only they use: they may still change.
+
+    Args:
+        encoder: holds the stage, the datasets, the tokenizer and the seed.
+        phases: what is drawn from which step on.
+        step: the number of batches that were handed out.
+
+    Returns:
+        "stage" (lengths and formats), "mixture", "data", "tokenizer", "seed".
+    """
+    begun = [phase for phase in phases if phase.step == 0 or phase.step < step]
+    stage = {each.name: getattr(encoder.stage, each.name) for each in fields(Stage)}
+    mixture = [(phase.step, dict(phase.weights), _sorted(phase.excluded)) for phase in begun]
+    names = sorted({name for phase in begun for name in phase.weights})
+    data = {name: (content_of(encoder.datasets[name]), encoder.stage.rule(name)) for name in names}
+    return {
+        "stage": _hash({key: value for key, value in stage.items() if key not in _NOT_OF_THE_STAGE}),
+        "mixture": _hash(mixture),
+        "data": _hash(data),
+        "tokenizer": encoder.tokenizer.fingerprint,
+        "seed": str(encoder.seed),
+    }
+
+
+def content_of(dataset: Dataset) -> str:
+    """Stands for a dataset's examples: their number, and their content where the dataset knows it."""
+    return f"{len(dataset)}:{getattr(dataset, 'fingerprint', '')}"
+
+
+def _sorted(excluded: Mapping[str, object]) -> list[tuple[str, list[int]]]:
+    return [(name, sorted(indices)) for name, indices in sorted(excluded.items())]  # type: ignore[call-overload]
+
+
+def _hash(value: object) -> str:
+    return f"{stable_hash(repr(value)):016x}"

@@ -1,0 +1,75 @@
+"""An example as the plan knows it: by its lengths, encoded already or only when its row is rendered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from grain_molmo.encode import EncodedExample, Encoder, LostExample
+from grain_molmo.errors import ExampleError, StoreError
+from grain_molmo.lengths import Lengths
+from grain_molmo.packing.mixture import Draw
+
+
+@dataclass(frozen=True)
+class PlannedExample:
+    """What an example takes of a row.
+
+    Attributes:
+        draw: which example of which dataset and epoch.
+        n_tokens, n_crops, n_pooled: of a row's tokens, crops and rows of `token_pooling`.
+        cost: work to render it, in crops of a picture.
+        encoded: the example, if it had to be encoded to know this; None if an index knew it.
+    """
+
+    draw: Draw
+    n_tokens: int
+    n_crops: int
+    n_pooled: int
+    cost: int
+    encoded: EncodedExample | None = None
+
+
+@dataclass(frozen=True)
+class ExamplePlanner:
+    """Draws to planned examples: from an index of lengths where it knows them, else by encoding.
+
+    Plans are the same with and without an index; with one, each process encodes only what it renders.
+
+    Args:
+        encoder: draws to tokens.
+        known_lengths: the lengths of a draw, or None for one that must be encoded.
+    """
+
+    encoder: Encoder
+    known_lengths: Callable[[Draw], Lengths | None] | None = None
+
+    def __call__(self, draw: Draw) -> PlannedExample:
+        """The lengths of a draw. Raises ExampleError if it cannot be encoded, and StoreError as `Encoder` does."""
+        known = self.known_lengths(draw) if self.known_lengths else None
+        if known is not None:
+            return PlannedExample(draw, *known)
+        encoded = self.encoder(draw)
+        return PlannedExample(draw, *_lengths(encoded), encoded)
+
+    def encode(self, planned: PlannedExample) -> EncodedExample | LostExample:
+        """The example itself; a `LostExample` if it was planned by its lengths and can no longer be encoded.
+
+        Raises StoreError if its lengths are not those that it was planned with.
+        """
+        if planned.encoded is not None:
+            return planned.encoded
+        lengths = (planned.n_tokens, planned.n_crops, planned.n_pooled)
+        try:
+            encoded = self.encoder(planned.draw)
+        except ExampleError as error:
+            return LostExample(planned.draw, *lengths, error.reason, error.detail)
+        if _lengths(encoded)[:3] != lengths:
+            draw = planned.draw
+            raise StoreError(
+                f"{draw.dataset} example {draw.index}, epoch {draw.epoch}: the index says (tokens, crops, pooled) = "
+                f"{lengths}, it has {_lengths(encoded)[:3]}; build the index of lengths again"
+            )
+        return encoded
+
+
+def _lengths(encoded: EncodedExample) -> Lengths:
+    return Lengths(encoded.n_tokens, encoded.n_crops, encoded.n_pooled, encoded.cost)

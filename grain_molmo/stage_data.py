@@ -1,0 +1,91 @@
+"""What a stage draws from: its datasets opened, and the phases of its mixture with weights by dataset."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+
+from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.registry import available_names, open_dataset
+from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
+from grain_molmo.packing.rows import PlanPhase
+from grain_molmo.stages import Group, Stage, group_weights
+
+logger = logging.getLogger(__name__)
+
+
+def open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
+    """The datasets of all phases of a stage by name, and the names of its groups' that cannot be opened.
+
+    Raises:
+        ConfigError: an unknown name, in a mixture.
+        StoreError: a dataset of a mixture was not converted into the folder, or none of the groups' was; a shard is
+            missing or cut off, which is found at once and not hours into the run.
+    """
+    by_weight = dict.fromkeys(name for phase in stage.all_phases for name in phase.weights)
+    opened = {name: open_dataset(name, stage.split, data_dir) for name in by_weight}
+    groups = [group for phase in stage.all_phases for group in phase.groups]
+    grouped, missing = _open_groups(stage, groups, data_dir)
+    opened = {**grouped, **opened}
+    _check_stores(opened.values())
+    return opened, [name for name in missing if name not in opened]
+
+
+def _open_groups(
+    stage: Stage, groups: Iterable[Group], data_dir: str | os.PathLike[str] | None
+) -> tuple[dict[str, Dataset], list[str]]:
+    """The datasets of the groups that there are, and the names of the others."""
+    names = dict.fromkeys(member.name for group in groups for member in group.members)
+    if not names:
+        return {}, []
+    known = set(available_names(data_dir))
+    opened: dict[str, Dataset] = {}
+    unknown: list[str] = []
+    unconverted: list[str] = []
+    for name in names:
+        if name not in known:
+            unknown.append(name)
+            continue
+        try:
+            opened[name] = open_dataset(name, stage.split, data_dir)
+        except (NotConvertedError, MissingSplitError):
+            unconverted.append(name)
+    for lacking, why, cure in (
+        (unknown, "not registered", "register them with grain_molmo.register_dataset"),
+        (unconverted, "not converted", "convert them with grain-molmo convert"),
+    ):
+        if lacking:
+            message = "stage %r lists datasets that are %s: %s; the others share their part. To have them, %s."
+            logger.warning(message, stage.name, why, ", ".join(lacking), cure)
+    if not opened:
+        raise NotConvertedError(f"none of the datasets of stage {stage.name!r} was converted: {', '.join(unconverted)}")
+    return opened, unknown + unconverted
+
+
+def _check_stores(datasets: Iterable[Dataset]) -> None:
+    stored = [dataset for dataset in datasets if isinstance(dataset, StoreDataset)]
+    for dataset in stored:
+        dataset.records.check()
+    for media in {id(dataset.media): dataset.media for dataset in stored}.values():
+        media.check()
+
+
+def plan_phases(
+    stage: Stage, sizes: Mapping[str, int], excluded: Mapping[str, frozenset[int]] | None = None
+) -> list[PlanPhase]:
+    """The stage's phases with the weights that they come to.
+
+    Args:
+        stage: its first mixture and its `phases`.
+        sizes: number of examples by name, of the datasets that are there.
+        excluded: indices of examples to leave out from the start, by dataset.
+
+    Raises:
+        ConfigError: a phase of which no dataset is there.
+    """
+    phases: list[PlanPhase] = []
+    for phase in stage.all_phases:
+        weights = phase.weights or group_weights(phase.groups, sizes)
+        if not weights:
+            raise ConfigError(f"stage {stage.name!r}: no dataset of the phase from step {phase.step} is there")
+        phases.append(PlanPhase(phase.step, weights, excluded or {}))
+    return phases

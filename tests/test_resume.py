@@ -1,0 +1,141 @@
+"""The batch of a step is one fixed thing: from any state, on any number of processes, alone, and in any phase."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+import grain_molmo as gm
+from grain_molmo.errors import ConfigError
+from grain_molmo.known_states import KnownStates
+
+pytestmark = pytest.mark.xdist_group("loader")
+
+MIXTURE = {"pixmo_cap": 3, "pixmo_count": 1}
+
+
+def equal(batch, other):
+    return batch.keys() == other.keys() and all(np.array_equal(batch[key], other[key]) for key in batch)
+
+
+def stage_of(*phases: gm.Phase, **settings) -> gm.Stage:
+    return gm.Stage(mixture=MIXTURE, phases=phases, **settings)
+
+
+def test_stopped_on_four_processes_two_and_then_one_go_on_with_the_same_batches(open_loader):
+    whole = open_loader(batch_size=4)
+    expected = [next(whole) for _ in range(9)]
+
+    def run(count, state, steps):
+        parts = [open_loader(batch_size=4, process_index=index, process_count=count) for index in range(count)]
+        if state is not None:
+            for part in parts:
+                part.set_state(json.loads(state))
+        found = [[next(part) for part in parts] for _ in range(steps)]
+        states = {json.dumps(part.get_state()) for part in parts}
+        assert len(states) == 1  # the same on all
+        return [{key: np.concatenate([part[key] for part in parts]) for key in parts[0]} for parts in found], *states
+
+    one, state = run(4, None, 4)
+    two, state = run(2, state, 3)
+    three, _ = run(1, state, 2)
+    assert all(map(equal, one + two + three, expected))
+
+
+def test_any_batch_can_be_had_again_or_before_its_time(open_loader):
+    loader = open_loader()
+    expected = [next(loader) for _ in range(10)]
+    state = loader.get_state()
+    for step in random.Random(0).sample(range(10), 6):
+        assert equal(loader.batch_at(step), expected[step])
+        assert loader.batch_info.step == step
+    assert loader.get_state() == state  # it did not move
+    later = loader.batch_at(13)
+    for _ in range(3):
+        next(loader)
+    assert equal(next(loader), later)
+    assert loader.stats()["batches"] == 14
+
+
+def test_single_rows_of_a_batch_are_rebuilt_wherever_they_were_rendered(open_loader):
+    loader = open_loader(batch_size=4)
+    expected = [next(loader) for _ in range(4)]
+    second = open_loader(batch_size=4, process_index=1, process_count=2)
+    rows = second.batch_at(3, rows=[2, 0])
+    assert all(np.array_equal(rows[key], expected[3][key][[2, 0]]) for key in rows)
+    assert list(second.batch_info.row_numbers) == [2, 0]
+    assert equal(second.batch_at(3), {key: value[2:] for key, value in expected[3].items()})
+
+
+@pytest.mark.parametrize(("step", "rows"), [(-1, None), (0, [2]), (0, [-1])])
+def test_a_batch_that_cannot_be_is_refused(open_loader, step, rows):
+    with pytest.raises(ConfigError, match="there is no such step or row"):
+        open_loader().batch_at(step, rows)
+
+
+def test_a_batch_is_planned_again_from_the_nearest_known_state(open_loader, monkeypatch):
+    first = open_loader()
+    for _ in range(6):
+        next(first)
+    state = first.get_state()
+    loader, encoded = open_loader(), []
+    loader.set_state(state)
+    plan = loader._plan.plan_example
+    monkeypatch.setattr(loader._plan, "plan_example", lambda draw: encoded.append(draw) or plan(draw))
+    assert equal(loader.batch_at(7), (next(first), next(first))[1])
+    assert len(encoded) < 48 + 2 * 20  # what waits, and two batches; not all of the eight
+
+
+def test_known_states_stay_few_and_near():
+    known = KnownStates({"step": 0})
+    for step in range(1, 5000):
+        known.add({"step": step})
+    known.keep({"step": 777})
+    assert known.before(0) == {"step": 0}
+    assert known.before(778) == {"step": 777}
+    assert all(step - known.before(step)["step"] < 32 for step in range(5000))
+    assert len(known._by_step) <= 512
+
+
+def test_a_phase_begins_at_its_step_in_a_run_that_is_resumed_on_the_way(open_loader):
+    phases = (gm.Phase(step=3, mixture={"pixmo_docs": 1, "pixmo_count": 1}), gm.Phase(step=6, mixture={"pixmo_cap": 1}))
+    loader = open_loader(stage_of(*phases))
+    seen, states, batches = [], [], []
+    for _ in range(9):
+        states.append(loader.get_state())
+        batches.append(next(loader))
+        seen.append({example.dataset for row in loader.batch_info.rows for example in row})
+    assert all("pixmo_docs" not in names for names in seen[:3])
+    assert any("pixmo_docs" in names for names in seen[3:6])
+    for step in (2, 3, 5, 6, 7):
+        resumed = open_loader(stage_of(*phases))
+        resumed.set_state(json.loads(json.dumps(states[step])))
+        assert equal(next(resumed), batches[step])
+
+
+def test_what_changes_later_may_be_decided_later(open_loader):
+    plain = open_loader(stage_of())
+    for _ in range(4):
+        next(plain)
+    state = plain.get_state()
+    changed = stage_of(gm.Phase(step=4, mixture={"pixmo_docs": 1}))
+    loader = open_loader(changed)
+    loader.set_state(state)
+    from_the_start = open_loader(changed)
+    assert equal([next(from_the_start) for _ in range(7)][-1], [next(loader) for _ in range(3)][-1])
+    with pytest.raises(ConfigError, match=r"another loader: mixture, data differ"):
+        open_loader(stage_of(gm.Phase(step=3, mixture={"pixmo_docs": 1}))).set_state(state)
+
+
+def test_phases_that_cannot_be_are_refused_in_words(open_loader):
+    with pytest.raises(ConfigError, match=r"phases begin at steps \[5, 5\]"):
+        stage_of(gm.Phase(step=5), gm.Phase(step=5))
+    with pytest.raises(ConfigError, match=r"phases begin at steps \[0\]"):
+        stage_of(gm.Phase(step=0))
+    with pytest.raises(ConfigError, match="a phase begins at step -1"):
+        gm.Phase(step=-1)
+    with pytest.raises(ConfigError, match="a mixture or groups, not both"):
+        gm.Phase(step=1, mixture=MIXTURE, groups=(gm.Group(name="a", rate=1, datasets=("pixmo_cap",)),))
+    with pytest.raises(ConfigError, match="unknown dataset 'no_such_set'"):
+        open_loader(stage_of(gm.Phase(step=4, mixture={"no_such_set": 1})))
