@@ -1,14 +1,11 @@
 """What a stage asks of a pod's memory, and of the machines that feed it."""
 
-import math
 from dataclasses import dataclass
 
+from grain_molmo.layout import RowLayout
 from grain_molmo.pods.chips import GB
 from grain_molmo.pods.model import MOLMO2_4B, VisionLanguageModel
 from grain_molmo.pods.pod import Pod
-from grain_molmo.render import batch_bytes
-from grain_molmo.stages import Stage
-from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH
 
 MFU = 0.5
 """Share of a chip's peak that a step reaches (model FLOPs utilization); more than most trainers do, so that data that
@@ -17,9 +14,9 @@ keep up with it keep up with them."""
 _USABLE = 0.9
 """Of a device's memory; the rest goes to the runtime, to fragments, and to what the formulas leave out."""
 _DEVICE_BATCHES = 3
-"""One in use, two on their way."""
+"""One in use, one that waits, one under way."""
 _HOST_BATCHES = 8
-"""At most: four ahead, one being rendered, one handed out, two kept for reuse."""
+"""At most: four ahead, one being rendered, one on its way to the devices, the memory of two kept for reuse."""
 _HOST_BASE_BYTES = 16 * GB
 """The system, the program, decoders at work, and some room for the cache of files."""
 
@@ -69,20 +66,23 @@ def needs(
 def device_bytes(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B) -> dict[str, float]:
     """Memory of a device by what takes it: "model", "activations", "batches"."""
     run, stage = pod.run(stage_name), pod.stage(stage_name)
-    tokens = run.rows * stage.seq_len // run.context
-    crops = run.rows * shard_crops(stage, run.context)
+    layout = RowLayout.of(stage, run.context)
     return {
         "model": model.state_bytes / run.model_shards,
-        "activations": model.activation_bytes(tokens, crops),
-        "batches": _DEVICE_BATCHES * _batch_bytes(stage, run.context) / pod.chips,
+        "activations": model.activation_bytes(
+            tokens=run.rows * layout.tokens // run.context, crops=run.rows * layout.crops_per_shard
+        ),
+        "batches": _DEVICE_BATCHES * stage.batch_size * layout.row_bytes() / pod.chips,
     }
 
 
 def host_bytes(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B) -> dict[str, float]:
     """Memory of a host by what takes it: "batches", "checkpoint" (the copy that is written meanwhile), "system"."""
     run, stage = pod.run(stage_name), pod.stage(stage_name)
+    row_shards, row_parts = max(1, pod.host.chips // run.context), min(pod.host.chips, run.context)
+    rows = row_shards * stage.batch_size // run.row_shards
     return {
-        "batches": _HOST_BATCHES * _batch_bytes(stage, run.context) / pod.hosts,
+        "batches": _HOST_BATCHES * rows * RowLayout.of(stage, run.context).row_bytes(row_parts),
         "checkpoint": pod.host.chips * model.state_bytes / run.model_shards,
         "system": _HOST_BASE_BYTES,
     }
@@ -102,14 +102,3 @@ def problems(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B) 
     if pod.threads > pod.host.cores:
         found.append(f"{pod.name}: {pod.threads} threads on hosts of {pod.host.cores} cores")
     return found
-
-
-def shard_crops(stage: Stage, context: int) -> int:
-    """Crops that each of the context shards has room for: a picture's lie in one, so each needs some to spare."""
-    most = 1 + max(stage.max_crops, stage.high_res_max_crops)
-    return math.ceil((stage.crops_per_row + (context - 1) * (most - 1)) / context)
-
-
-def _batch_bytes(stage: Stage, context: int) -> float:
-    spare = context * shard_crops(stage, context) - stage.crops_per_row
-    return batch_bytes(stage, stage.batch_size) + stage.batch_size * spare * PATCHES_PER_CROP * VALUES_PER_PATCH

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from grain_molmo.errors import ConfigError
+from grain_molmo.mesh import CONTEXT_AXIS, ROW_AXES
 from grain_molmo.pods.chips import CHIPS, Chip, Host
 from grain_molmo.stages import STAGES, Stage
 
-MESH_AXES = ("data", "fsdp", "context")
+MESH_AXES = (*ROW_AXES, CONTEXT_AXIS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ The pods are the files of `tpu_configs`. How long a step takes follows from the 
 chips' peak, and with it the rows a second that the data must come in. What a row costs is measured by `grain-molmo
 bench loader`: give its --json output of each stage as --measured, best taken on a host of the pod with the data to be
 trained on, or --measure here. Sample data, which are taken without --data-dir, are small pictures and videos: frames of
-real videos may take ten times as long. --crop-ms puts in what `grain-molmo bench video` says of such.
+real videos may take ten times as long. --crop-ms puts in what `grain-molmo bench video` says of such, and --plan-us
+what `grain-molmo bench plan` says of an index of lengths.
 
 "threads" are those that must be busy at all times, of those that the pod's file gives the loader; a thread there is
 taken to do what one here did, and all of them side by side. Every host plans all rows of a batch, one after the other:
@@ -143,6 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what --measure reads (sample data)")
     parser.add_argument("--tokenizer", default="bytes", help='of --measure: file, folder, hub name or "bytes" (bytes)')
     parser.add_argument("--crop-ms", type=float, metavar="MS", help="a thread takes for a crop (as measured)")
+    parser.add_argument("--plan-us", type=float, metavar="US", help="planning takes for an example (as measured)")
     parser.add_argument("--mfu", type=_share, default=MFU, help=f"share of the peak that a step reaches ({MFU})")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
@@ -165,8 +167,7 @@ def run(args: argparse.Namespace) -> int:
     stages = [args.stage] if args.stage else list(STAGES)
     pods = [tpu_configs.pod(name) for name in args.pods or tpu_configs.names()]
     measured = dict(_measure(args, stages)) if args.measure else _read(args.measured)
-    if args.crop_ms is not None:
-        measured = _costing(measured, args.crop_ms)
+    measured = _costing(measured, args.crop_ms, args.plan_us)
     sizings = [size_up(pod, stage, measured.get(stage), args.mfu) for stage in stages for pod in pods]
     if args.json:
         print(json.dumps(_as_json(sizings, measured, args.mfu)))
@@ -207,18 +208,21 @@ def _measure(args: argparse.Namespace, stages: Iterable[str]) -> Iterable[tuple[
         yield Measured.of(vars(report), "this machine")
 
 
-def _costing(measured: Mapping[str, Measured], crop_ms: float) -> dict[str, Measured]:
-    """The same with another cost of a row. Raises ConfigError if there is nothing measured to change."""
-    if not measured or crop_ms <= 0:
-        raise ConfigError(f"--crop-ms {crop_ms:g}: a number above 0, beside --measured or --measure")
-    return {
-        stage: replace(
-            each,
-            cpu_s_per_row=STAGES[stage].crops_per_row * crop_ms / 1e3,
-            source=f"{each.source}, but for {crop_ms:g} ms a crop",
-        )
-        for stage, each in measured.items()
-    }
+def _costing(measured: Mapping[str, Measured], crop_ms: float | None, plan_us: float | None) -> dict[str, Measured]:
+    """The same with other costs where such are given. Raises ConfigError if there is nothing measured to change."""
+    given = {"--crop-ms": crop_ms, "--plan-us": plan_us}
+    for option, value in given.items():
+        if value is not None and (not measured or not value > 0):
+            raise ConfigError(f"{option} {value:g}: a number above 0, beside --measured or --measure")
+    changed = dict(measured)
+    for stage, each in measured.items():
+        if crop_ms is not None:
+            each = replace(each, cpu_s_per_row=STAGES[stage].crops_per_row * crop_ms / 1e3)
+        if plan_us is not None:
+            each = replace(each, plan_s_per_example=plan_us / 1e6)
+        but = [f"{option} {value:g}" for option, value in given.items() if value is not None]
+        changed[stage] = replace(each, source=", but for ".join([each.source, *but]))
+    return changed
 
 
 _HEADER = (

@@ -89,13 +89,18 @@ def test_the_verdict_tells_ample_from_tight_from_too_slow(capsys, measured, cost
     assert found["pods"]["v5p-64"]["sft"]["verdict"] == verdict
 
 
-def test_the_cost_of_a_crop_can_be_put_in(capsys, measured):
-    file = measured("sft")
-    found = size_json(capsys, "v5e-8", "--measured", file, "--crop-ms", "25")
-    assert found["measured"]["sft"]["cpu_s_per_row"] == 128 * 0.025
-    assert "25 ms a crop" in found["measured"]["sft"]["source"]
-    assert main(["size", "v5e-8", "--crop-ms", "25"]) == 2
-    assert "--measured" in capsys.readouterr().err
+def test_other_costs_can_be_put_in(capsys, measured):
+    words = ["v5e-8", "--measured", measured("sft"), "--crop-ms", "25", "--plan-us", "20"]
+    found = size_json(capsys, *words)["measured"]["sft"]
+    assert found["cpu_s_per_row"] == 128 * 0.025
+    assert found["plan_s_per_example"] == pytest.approx(20e-6)
+    assert found["source"].endswith("but for --crop-ms 25, but for --plan-us 20")
+
+
+@pytest.mark.parametrize("words", [["--crop-ms", "25"], ["--plan-us", "20"]])
+def test_other_costs_without_a_measurement_are_refused(capsys, words):
+    assert main(["size", "v5e-8", *words]) == 2
+    assert "beside --measured" in capsys.readouterr().err
 
 
 def test_the_slower_the_steps_the_less_is_asked(capsys):

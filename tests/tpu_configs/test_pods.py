@@ -9,8 +9,8 @@ import pytest
 
 import tpu_configs
 from grain_molmo.errors import ConfigError
+from grain_molmo.layout import RowLayout
 from grain_molmo.pods import CHIPS, MOLMO2_4B, Pod, StageRun, Transformer, VisionLanguageModel, needs, problems
-from grain_molmo.pods.needs import shard_crops
 from grain_molmo.render import batch_bytes
 from grain_molmo.stages import STAGES
 
@@ -141,9 +141,10 @@ def test_a_host_holds_its_part_of_eight_batches():
     assert needs(FINE, "sft", 1).host_bytes["batches"] == 8 * batch / 4
 
 
-def test_context_shards_have_room_for_pictures_that_cannot_be_cut():
-    sft = STAGES["sft"]  # 128 crops; a picture has 25 at most
-    assert [shard_crops(sft, n) for n in (1, 2, 4)] == [128, (128 + 24) // 2, (128 + 3 * 24) // 4]
+def test_a_host_of_four_chips_renders_half_of_the_crops_of_rows_that_eight_devices_share():
+    layout = RowLayout.of(STAGES["long_context"], 8)
+    found = needs(FINE, "long_context", 1).host_bytes["batches"]
+    assert found == 8 * 64 * layout.row_bytes(4)
 
 
 # ---- on devices ----
@@ -157,6 +158,7 @@ import numpy as np
 import grain_molmo as gm
 import tpu_configs
 from grain_molmo.errors import ConfigError
+from grain_molmo.mesh import batch_sharding
 from grain_molmo.stages import STAGES
 
 devices = jax.devices()
@@ -164,7 +166,8 @@ for name in tpu_configs.names():
     pod = tpu_configs.pod(name)
     for stage in STAGES:
         run, mesh = pod.run(stage), pod.mesh(stage, devices[: pod.chips])
-        assert dict(mesh.shape) == {"data": run.data, "fsdp": run.fsdp, "context": run.context}, (name, stage)
+        rows, tokens = batch_sharding(mesh).shard_shape((pod.stage(stage).batch_size, STAGES[stage].seq_len))
+        assert rows == run.rows * pod.passes(stage) and tokens * run.context == STAGES[stage].seq_len, (name, stage)
 
 
 class Noise(gm.Dataset):
