@@ -99,7 +99,7 @@ class Sizing:
             return "not measured"
         least, what = min((self.rendering, "rendering"), (self.planning, "planning"))
         if least < 1:
-            return f"no: {what} {least:.1f}x" if least >= 0.1 else f"no: {what} {least:.2f}x"
+            return f"no: {what} {least:.2f}x"
         return f"{'tight' if least < _TIGHT else 'yes'}, {least:,.1f}x"
 
 
