@@ -130,7 +130,25 @@ def test_packing_says_whether_ours_is_as_full(capsys):
     out = capsys.readouterr().out
     assert "pretraining: rows of 4,096" in out
     assert "sft: rows of 16,384" in out
-    assert out.count("the published knapsack (") == 2
+    assert "long_context: rows of 36,864" in out
+    assert out.count("the published knapsack (") == 3
+
+
+def test_held_pixels_are_those_of_the_examples_that_wait():
+    tally = packing.Tally()
+    lengths = [(4, 1), (9, 2), (9, 3), (9, 4)]  # rows go when examples 2 and 3 come: [0], then [1]
+    packer = FirstFitPacker(10, 10, open_rows=2)
+    tally.feed(packer, [Waiting(position, *pair, None) for position, pair in enumerate(lengths)])
+    assert tally.held_crops == [1, 3, 6, 9]
+    figures = tally.figures(MIXTURES["sft"], crop_bytes=10)
+    assert (figures["held_bytes_most"], figures["held_bytes_mean"]) == (90, 47.5)
+
+
+def test_packing_takes_the_lengths_of_a_store(capsys, data_dir):
+    words = ["--data-dir", str(data_dir), "--stage", "sft", "--examples", "120"]
+    found = run_json(capsys, "packing", *words)["figures"]["sft"]["packers"]
+    assert found["ours"]["held_bytes_most"] == 0 < found["published knapsack"]["held_bytes_most"]
+    assert found["ours"]["rows"] > 0
 
 
 # ---- read ----
