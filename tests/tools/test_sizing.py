@@ -94,7 +94,7 @@ def test_other_costs_can_be_put_in(capsys, measured):
     found = size_json(capsys, *words)["measured"]["sft"]
     assert found["cpu_s_per_row"] == 128 * 0.025
     assert found["plan_s_per_example"] == pytest.approx(20e-6)
-    assert found["source"].endswith("but for --crop-ms 25, but for --plan-us 20")
+    assert found["source"].endswith("but for --crop-ms 25 and --plan-us 20")
 
 
 @pytest.mark.parametrize("words", [["--crop-ms", "25"], ["--plan-us", "20"]])
