@@ -2,12 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from grain_molmo.packing.planner import RowPacker, Waiting
-from grain_molmo.tools.bench import fetch, packing
+from grain_molmo.tools.bench import fetch, loader, packing
 from grain_molmo.tools.bench.fetch_server import KINDS
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, best_knapsack
 from grain_molmo.tools.bench.packing_lengths import MIXTURES
@@ -216,6 +217,16 @@ def test_loader_measures_a_stage_with_video_without_the_ceiling_of_pictures(caps
     assert math.isclose(figures["examples_per_s"], figures["rows_per_s"] * figures["examples_per_row"])
     assert math.isclose(figures["read_bytes_per_s"], figures["rows_per_s"] * figures["read_bytes_per_row"])
     assert min(figures[key] for key in ("read_bytes_per_row", "cpu_s_per_row", "plan_s_per_example")) > 0
+
+
+def test_a_consumer_that_hardly_waits_is_what_limits(capsys):
+    words = ["--rows", "16", "--batch-size", "1", "--steps", "1", "--rounds", "1", "--threads", "1"]
+    figures = run_json(capsys, "loader", *words)["figures"]
+    settings = loader.LoaderSettings(Path("DATA"), "pretraining", 1, 1, 1, 1, "bytes", step_s=9.0)
+    *_, said = loader._describe(settings, {**figures, "waiting": 0.004})
+    assert said == "The consumer limits: it waited 0.40% of the time."
+    *_, said = loader._describe(settings, {**figures, "waiting": 0.5, "rendering": 0.9, "planning": 0.1})
+    assert said == "rendering limits: 90% of the time."
 
 
 def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):

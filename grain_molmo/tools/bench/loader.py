@@ -42,6 +42,8 @@ from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.resize import use_one_opencv_thread
 
 _SEED = 0
+_STALL = 0.01
+"""A consumer that waits for less than this share of the time is what limits."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,10 @@ def _most_ever_bytes() -> int:
 
 
 def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
-    limit = "rendering" if figures["rendering"] >= figures["planning"] else "planning"
+    limit = max("rendering", "planning", key=lambda part: figures[part])
+    limits = f"{limit} limits: {figures[limit]:.0%} of the time."
+    if figures["waiting"] < _STALL:
+        limits = f"The consumer limits: it waited {figures['waiting']:.2%} of the time."
     resume = "not measured" if figures["resume_s"] is None else f"{figures['resume_s']:.2f} s"
     ceiling = (
         ()
@@ -322,5 +327,5 @@ def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
         f"stage {settings.stage}, {settings.batch_size} rows a batch, {settings.threads} threads, tokenizer "
         f"{settings.tokenizer}, {settings.steps} batches in {settings.rounds} rounds, {settings.step_s:g} s a step",
         table(("", "measured"), rows),
-        f"{limit} limits: {figures[limit]:.0%} of the time.",
+        limits,
     ]
