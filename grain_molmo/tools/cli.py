@@ -21,6 +21,7 @@ _COMMANDS = {
     "index": ("grain_molmo.tools.index", "lengths of a stage's examples, so that plans need not encode them"),
     "verify": ("grain_molmo.tools.verify", "whether a store is sound: checksums, records, references, media"),
     "bench": ("grain_molmo.tools.bench", "how fast this machine reads, decodes, packs and loads"),
+    "size": ("grain_molmo.tools.sizing", "what TPU pods need of their hosts, and whether these keep up"),
 }
 
 _EPILOG = """\

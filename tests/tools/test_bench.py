@@ -212,8 +212,18 @@ def test_loader_measures_sample_data(capsys):
     assert 0 < figures["token_fill"] <= 1
     assert 0 < figures["crop_fill"] <= 1
     assert figures["resume_s"] is not None
-    assert figures["pictures_per_s"] > 0
+    assert figures["ratio"] > 0
     assert figures["peak_bytes"] > figures["added_bytes"]
+
+
+def test_loader_measures_a_stage_with_video_without_the_ceiling_of_pictures(capsys):
+    words = ["--stage", "sft", "--rows", "8", "--batch-size", "1", "--steps", "2", "--rounds", "1", "--threads", "1"]
+    figures = run_json(capsys, "loader", *words)["figures"]
+    assert figures["ratio"] is None
+    assert figures["crops_per_s"] > 0
+    assert math.isclose(figures["examples_per_s"], figures["rows_per_s"] * figures["examples_per_row"])
+    assert math.isclose(figures["read_bytes_per_s"], figures["rows_per_s"] * figures["read_bytes_per_row"])
+    assert min(figures[key] for key in ("read_bytes_per_row", "cpu_s_per_row", "plan_s_per_example")) > 0
 
 
 def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):
