@@ -4,7 +4,8 @@ Sets of the hub's size are imitated by your store, or by sample data, again and 
 of lengths beside them. Measured, with the index and without:
 
   a step   seconds to plan one global batch, which every host does, and the share of them that encoding takes. A host
-           plans ahead in a thread of its own: what a training step takes longer than that, hides it
+           plans ahead in a thread of its own, so that a training step which takes longer hides it. On a machine that
+           others use, too, trust the seconds of the processor ("CPU")
   a start  seconds from `make_loader` to the first batch; from `set_state` in a new loader to the first batch, at
            several steps, and the bytes of that state. For this, rows are planned one a step from the first step on,
            through the index, so the states are real ones
@@ -38,7 +39,7 @@ from grain_molmo.tools.bench.report import Report, positive, table
 
 _SEED = 0
 _EXAMPLES_A_ROW = 8  # at most, on average: how many draws the index must hold for
-_LEAST_ROWS = 3072  # planned to measure a step
+_LEAST_ROWS, _LEAST_STEPS = 3072, 3  # planned to measure a step, the latter with an index
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> Report:
         data_dir = args.data_dir or convert_sample(folder / "store", args.stage, args.rows)
         stage = repeated_stage(STAGES[args.stage], data_dir, args.size)
         subject = Subject(folder / "repeated", stage, load_tokenizer(args.tokenizer), args.threads)
-        most_rows = max(*args.at, *(max(_LEAST_ROWS, 2 * size) for size in args.batch_sizes))
+        most_rows = max(*args.at, _LEAST_ROWS, *(_LEAST_STEPS * size for size in args.batch_sizes))
         num_bytes = write_repeated_index(subject.data_dir, subject.encoder, _EXAMPLES_A_ROW * most_rows)
         figures = {
             "index": {"bytes": num_bytes, "first_look_s": _first_look_s(subject)},
@@ -132,46 +133,50 @@ class _TimedEncoder:
 
     def __init__(self, encoder: Encoder):
         self._encoder = encoder
-        self.seconds, self.examples = 0.0, 0
+        self.seconds, self.cpu_seconds, self.examples = 0.0, 0.0, 0
 
     def __call__(self, draw: Draw) -> EncodedExample:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         try:
             return self._encoder(draw)
         finally:
             self.seconds += time.perf_counter() - started
+            self.cpu_seconds += time.thread_time() - cpu_started
             self.examples += 1
 
 
 def measure_step(subject: Subject, batch_size: int) -> dict[str, Any]:
-    """Seconds to plan a global batch with and without an index, and the share of encoding."""
+    """Seconds to plan a global batch with and without an index, of the clock and of a processor, and encoding's share."""
     encoder = subject.encoder
     index = LengthIndex.open(subject.data_dir, encoder)
     for name in encoder.datasets:  # files are read and checked once a run
         index.get(Draw(name, 0, 0))
     steps = max(1, _LEAST_ROWS // batch_size)
-    known = _step_seconds(subject.plan(ExamplePlanner(encoder, index.get), batch_size), steps)
+    known = _step_seconds(subject.plan(ExamplePlanner(encoder, index.get), batch_size), max(_LEAST_STEPS, steps))
     timed = _TimedEncoder(encoder)
     planner = ExamplePlanner(timed)  # pyright: ignore[reportArgumentType]  (called, and nothing else)
-    started = time.perf_counter()
     encoded = _step_seconds(subject.plan(planner, batch_size), steps)
     return {
-        "steps": steps,
-        "with_index_s": statistics.median(known),
-        "without_index_s": statistics.median(encoded),
-        "encoding": timed.seconds / (time.perf_counter() - started),
-        "encode_us": timed.seconds / timed.examples * 1e6,
+        "steps_with_index": len(known),
+        "steps_without_index": len(encoded),
+        "with_index_s": statistics.median(clock for clock, _ in known),
+        "with_index_cpu_s": statistics.median(cpu for _, cpu in known),
+        "without_index_s": statistics.median(clock for clock, _ in encoded),
+        "without_index_cpu_s": statistics.median(cpu for _, cpu in encoded),
+        "encoding": timed.seconds / sum(clock for clock, _ in encoded),
+        "encode_cpu_us": timed.cpu_seconds / timed.examples * 1e6,
         "examples_a_row": timed.examples / (steps * batch_size),
     }
 
 
-def _step_seconds(plan: PackedRows, steps: int) -> list[float]:
+def _step_seconds(plan: PackedRows, steps: int) -> list[tuple[float, float]]:
+    """(seconds of the clock, seconds of this thread's processor) of each step."""
     batches = iter(plan)
     seconds = []
     for _ in range(steps):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         next(batches)
-        seconds.append(time.perf_counter() - started)
+        seconds.append((time.perf_counter() - started, time.thread_time() - cpu_started))
     return seconds
 
 
@@ -230,10 +235,12 @@ def _describe(settings: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         (
             f"{int(size):,}",
             _time(found["with_index_s"]),
+            _time(found["with_index_cpu_s"]),
             _time(found["without_index_s"]),
+            _time(found["without_index_cpu_s"]),
             f"{found['encoding']:.0%}",
-            f"{found['without_index_s'] / found['with_index_s']:.0f}",
-            found["steps"],
+            f"{found['without_index_cpu_s'] / found['with_index_cpu_s']:.0f}",
+            f"{found['steps_with_index']}, {found['steps_without_index']}",
         )
         for size, found in figures["steps"].items()
     ]
@@ -252,9 +259,9 @@ def _describe(settings: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     return [
         f"stage {settings['stage']}, tokenizer {settings['tokenizer']}, {settings['data']} as sets of "
         f"{settings['size']:,} examples: {any_step['examples_a_row']:.1f} examples a row, "
-        f"{any_step['encode_us']:,.0f} µs to encode one",
+        f"{any_step['encode_cpu_us']:,.0f} µs of a processor to encode one",
         "Planning a global batch, on every host; a training step that takes longer hides it:\n\n"
-        + table(("rows", "with index", "without", "of it encoding", "times", "steps measured"), steps),
+        + table(("rows", "with index", "CPU", "without", "CPU", "of it encoding", "ratio", "steps"), steps),
         f"The index: {index['bytes'] / 1e6:,.0f} MB, looked into first in {_time(index['first_look_s'])}.",
         "The first batch, rows of one a step, from a new loader:\n\n"
         + table(("at step", "with index", "without", "state, bytes", "planned to there in"), starts),
