@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """The benchmark's report."""
     with tempfile.TemporaryDirectory(prefix="grain-molmo-bench-") as temporary:
-        data_dir = args.data_dir or _convert_sample(Path(temporary), args.stage, args.rows)
+        data_dir = args.data_dir or convert_sample(Path(temporary), args.stage, args.rows)
         settings = LoaderSettings(
             data_dir=data_dir,
             stage=args.stage,
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> Report:
     return Report("loader", shown, figures, _describe(settings, figures))
 
 
-def _convert_sample(data_dir: Path, stage: str, rows: int) -> Path:
+def convert_sample(data_dir: Path, stage: str, rows: int) -> Path:
     """Sample data, converted by a process of its own: what that takes of memory is not the loader's."""
     names = [name.replace("_", "-") for name in STAGES[stage].weights]
     options = ["--sample", "--rows", str(rows), "--data-dir", str(data_dir)]
