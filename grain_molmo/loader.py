@@ -14,7 +14,7 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
@@ -26,14 +26,15 @@ import jax
 from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.encode import Encoder
-from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
+from grain_molmo.errors import ConfigError, GrainMolmoError, MissingSplitError, NotConvertedError
+from grain_molmo.faults import FaultPolicy, FaultWatch
 from grain_molmo.packing.mixture import MixedStream, log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, batch_bytes, render_rows
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage, group_weights
-from grain_molmo.stats import BatchInfo, LoaderStats
+from grain_molmo.stats import BatchInfo, LoaderStats, flat_metrics
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
 
@@ -58,6 +59,8 @@ def make_loader(
     process_index: int | None = None,
     process_count: int | None = None,
     num_threads: int | None = None,
+    policy: FaultPolicy | None = None,
+    metrics: Callable[[int, dict[str, float]], None] | None = None,
 ) -> "Loader":
     """A loader of packed, mixed, deterministic batches.
 
@@ -75,6 +78,8 @@ def make_loader(
         mesh: makes batches global `jax.Array`s, rows sharded over its axis "data" (else its first axis).
         process_index, process_count: which contiguous slice of each global batch is rendered here; default JAX's.
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
+        policy: what to do about examples that cannot be used; default: leave them out or blank, and count them.
+        metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -82,6 +87,8 @@ def make_loader(
     Raises:
         ConfigError: unknown names, weights, sizes or tokenizer.
         StoreError: a dataset was not converted into the folder, or a shard is missing.
+
+    The loader raises what its policy says: see `FaultWatch.check`.
     """
     chosen = _customize(find_stage(stage, recipe), batch_size, seq_len, max_frames)
     try:
@@ -110,6 +117,8 @@ def make_loader(
         process_index=jax.process_index() if process_index is None else process_index,
         process_count=jax.process_count() if process_count is None else process_count,
         num_threads=num_threads or min(16, os.cpu_count() or 1),
+        policy=policy or FaultPolicy(),
+        metrics=metrics,
     )
 
 
@@ -183,6 +192,8 @@ class Loader(Iterator[Batch]):
         process_index: int,
         process_count: int,
         num_threads: int,
+        policy: FaultPolicy,
+        metrics: Callable[[int, dict[str, float]], None] | None,
     ):
         self.stage, self.weights, self.missing_datasets = encoder.stage, plan.stream.weights, missing_datasets
         self.batch_info: BatchInfo | None = None
@@ -195,6 +206,8 @@ class Loader(Iterator[Batch]):
         self.num_threads = num_threads
         self._fingerprint = _fingerprint(encoder, plan.stream.weights)
         self._stats = LoaderStats(self.stage)
+        self._faults = FaultWatch(policy, encoder.datasets, process_index, process_count)
+        self._metrics = metrics
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
         num_rows = self.stage.batch_size // process_count
@@ -206,10 +219,18 @@ class Loader(Iterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
-        started = time.perf_counter()
+        asked_at, state = time.perf_counter(), self._batches.get_state()
         batch, info = next(self._batches)
-        self._stats.add(info, time.perf_counter() - started)
+        handed_out_at = time.perf_counter()
+        try:
+            self._faults.check(info)
+        except GrainMolmoError:  # the batch is not handed out: the loader stays before it
+            self._batches.set_state(state)
+            raise
+        self._stats.add(info, asked_at, handed_out_at)
         self.batch_info = info
+        if self._metrics is not None:
+            self._metrics(info.step, flat_metrics(self.stats()))
         return batch
 
     def get_state(self) -> dict[str, Any]:
@@ -234,9 +255,10 @@ class Loader(Iterator[Batch]):
                 "when the state was taken"
             )
         self._batches.set_state(state["plan"])
+        self._stats.begin_anew()
 
     def stats(self) -> dict[str, Any]:
-        """Counts over the batches handed out: fill, examples by dataset, skips by reason, seconds waited."""
+        """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`."""
         return {**self._stats.to_dict(), "missing_datasets": self.missing_datasets}
 
     def __enter__(self) -> "Loader":
@@ -268,8 +290,18 @@ class _Renderer:
         rows = [planned.rows[row] for row in row_numbers]
         batch, infos = render_rows(rows, self.stage, self.pool, self.buffers)
         render_s = time.perf_counter() - started
-        info = BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
-        return (batch if self.mesh is None else _to_mesh(batch, self.mesh, self.stage.batch_size)), info
+        if self.mesh is not None:
+            batch = _to_mesh(batch, self.mesh, self.stage.batch_size)
+        return batch, BatchInfo(
+            planned.step,
+            row_numbers,
+            infos,
+            planned.skipped,
+            num_examples=sum(map(len, planned.rows)),
+            plan_s=plan_s,
+            render_s=render_s,
+            transfer_s=time.perf_counter() - started - render_s,
+        )
 
 
 def _to_mesh(batch: Batch, mesh: jax.sharding.Mesh, batch_size: int) -> Batch:

@@ -34,6 +34,7 @@ class Skipped:
     draw: Draw
     reason: str
     detail: str
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class _PlanIterator(grain.DatasetIterator):
                 waiting = self._wait(self._position, draw)
                 skipped_in_a_row = 0
             except ExampleError as error:
-                self._skipped.append(Skipped(draw, error.reason, error.detail))
+                self._skipped.append(Skipped(draw, error.reason, error.detail, error.example_id))
                 self._position += 1
                 skipped_in_a_row += 1
                 if skipped_in_a_row == _MOST_SKIPPED_IN_A_ROW:
