@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset
-from grain_molmo.errors import ExampleError
+from grain_molmo.errors import DamagedRecordError, ExampleError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
 from grain_molmo.slots import FramesSlot, MediaSlot, PictureSlot
@@ -106,8 +106,9 @@ class Encoder:
         """The encoded example.
 
         Raises:
-            ExampleError: its text or media cannot become tokens of this stage; `reason` says why in a word.
-            StoreError: its annotation cannot be read.
+            ExampleError: its text or media cannot become tokens of this stage, or its annotation is damaged
+                ("damaged_record"); `reason` says why in a word.
+            StoreError: the shard of its annotation cannot be read.
         """
         rng = example_rng(self.seed, draw.dataset, draw.epoch, draw.index)
         example_id: object = draw.index
@@ -120,7 +121,9 @@ class Encoder:
             return EncodedExample(draw, str(example_id), arrays, tuple(slots))
         except ExampleError as error:
             where = f"{draw.dataset} example {draw.index} (id {example_id})"
-            raise ExampleError(error.reason, f"{where}: {error.detail}") from error
+            raise ExampleError(error.reason, f"{where}: {error.detail}", str(example_id)) from error
+        except DamagedRecordError as error:  # of this example alone, and the same wherever the store is read
+            raise ExampleError("damaged_record", f"{draw.dataset} example {draw.index}: {error}") from error
         except Exception as error:  # a dataset of the user's own may raise anything; the traceback must say where
             error.add_note(f"while encoding {draw.dataset} example {draw.index}, epoch {draw.epoch}")
             raise

@@ -23,6 +23,10 @@ class StoreBusyError(StoreError):
     """Another process is writing this dataset; the message says which."""
 
 
+class DamagedRecordError(StoreError):
+    """One record of a store does not read, though its shard is there and whole in size: the others can be used."""
+
+
 class NotConvertedError(StoreError):
     """A dataset was not converted into the data folder."""
 
@@ -40,15 +44,24 @@ class MediaError(GrainMolmoError):
 
 
 class ExampleError(GrainMolmoError):
-    """One example cannot be turned into tokens. `reason` is a short stable word that counters group by."""
+    """One example cannot be turned into tokens. `reason` is a short stable word that counters group by.
 
-    def __init__(self, reason: str, detail: str):
+    Attributes:
+        example_id: the example's own name, where it is known.
+    """
+
+    def __init__(self, reason: str, detail: str, example_id: str = ""):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.example_id = example_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.reason, self.detail)
+        return type(self), (self.reason, self.detail, self.example_id)
+
+
+class FaultBudgetError(GrainMolmoError):
+    """More examples were faulty than the loader's `FaultPolicy` allows."""
 
 
 class RowError(GrainMolmoError):

@@ -14,7 +14,7 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,8 +22,9 @@ from typing import Any
 import grain
 import jax
 
-from grain_molmo.encode import Encoder
-from grain_molmo.errors import ConfigError
+from grain_molmo.encode import EncodedExample, Encoder, LostExample
+from grain_molmo.errors import ConfigError, GrainMolmoError
+from grain_molmo.faults import FaultPolicy, FaultWatch
 from grain_molmo.fingerprint import fingerprint
 from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
@@ -31,12 +32,12 @@ from grain_molmo.lengths import LengthIndex
 from grain_molmo.mesh import ProcessPart, context_size, to_global
 from grain_molmo.packing.mixture import log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
-from grain_molmo.planned import ExamplePlanner
+from grain_molmo.planned import ExamplePlanner, PlannedExample
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, render_rows
 from grain_molmo.stage_data import open_datasets, plan_phases
 from grain_molmo.stages import Stage, customized
-from grain_molmo.stats import BatchInfo, LoaderStats
+from grain_molmo.stats import BatchInfo, LoaderStats, flat_metrics
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
 
@@ -63,6 +64,8 @@ def make_loader(
     process_count: int | None = None,
     num_threads: int | None = None,
     length_index: bool = True,
+    policy: FaultPolicy | None = None,
+    metrics: Callable[[int, dict[str, float]], None] | None = None,
 ) -> "Loader":
     """A loader of packed, mixed, deterministic batches.
 
@@ -84,6 +87,8 @@ def make_loader(
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.
         length_index: plan by the lengths that `grain-molmo index` found, where there are some for just this stage,
             data, tokenizer and seed, instead of encoding every example of the global batch. The batches are the same.
+        policy: what to do about examples that cannot be used; default: leave them out or blank, and count them.
+        metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -91,12 +96,15 @@ def make_loader(
     Raises:
         ConfigError: unknown names, weights, sizes or tokenizer.
         StoreError: a dataset was not converted into the folder, or a shard is missing.
+
+    The loader raises what its policy says: see `FaultWatch.check`.
     """
     chosen = customized(find_stage(stage, recipe), batch_size=batch_size, seq_len=seq_len, max_frames=max_frames)
     try:
         seed = operator.index(seed)  # a numpy integer must draw as the int does, and goes into the state
     except TypeError as error:
         raise ConfigError(f"seed is {seed!r}, it must be a whole number") from error
+    policy = policy or FaultPolicy()
     datasets, missing = open_datasets(chosen, data_dir)
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     phases = plan_phases(chosen, sizes)
@@ -113,22 +121,24 @@ def make_loader(
         max_tokens=chosen.seq_len,
         max_crops=chosen.crops_per_row,
         waiting=chosen.waiting,
+        max_skipped_in_a_row=policy.max_in_a_row,
     )
+    index = jax.process_index() if process_index is None else process_index
+    process = (index, jax.process_count() if process_count is None else process_count)
     return Loader(
         plan,
         planner,
         missing_datasets=missing,
         mesh=mesh,
-        part=_own_part(chosen.batch_size, mesh, process_index, process_count),
+        part=_own_part(chosen.batch_size, mesh, *process),
+        process=process,
         num_threads=num_threads or min(16, os.cpu_count() or 1),
+        policy=policy,
+        metrics=metrics,
     )
 
 
-def _own_part(
-    batch_size: int, mesh: jax.sharding.Mesh | None, process_index: int | None, process_count: int | None
-) -> ProcessPart:
-    index = jax.process_index() if process_index is None else process_index
-    count = jax.process_count() if process_count is None else process_count
+def _own_part(batch_size: int, mesh: jax.sharding.Mesh | None, index: int, count: int) -> ProcessPart:
     if mesh is None:
         return ProcessPart.of_process(batch_size, index, count)
     if (index, count) != (jax.process_index(), jax.process_count()):
@@ -159,7 +169,10 @@ class Loader(grain.DatasetIterator[Batch]):
         missing_datasets: list[str],
         mesh: jax.sharding.Mesh | None,
         part: ProcessPart,
+        process: tuple[int, int],
         num_threads: int,
+        policy: FaultPolicy,
+        metrics: Callable[[int, dict[str, float]], None] | None,
     ):
         super().__init__()
         self.stage, self.weights = planner.encoder.stage, plan.streams[0].weights
@@ -172,6 +185,8 @@ class Loader(grain.DatasetIterator[Batch]):
         self._plan, self._planner = plan, planner
         self._known_states = KnownStates(iter(plan).get_state())
         self._counts = LoaderStats(self.stage)
+        self._faults = FaultWatch(policy, planner.encoder.datasets, *process)
+        self._metrics = metrics
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
         self._render = _Renderer(planner, pool, part, layout)
@@ -184,11 +199,19 @@ class Loader(grain.DatasetIterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
-        started = time.perf_counter()
+        asked_at, state = time.perf_counter(), self._batches.get_state()
         batch, info = next(self._batches)
-        self._counts.add(info, time.perf_counter() - started)
+        handed_out_at = time.perf_counter()
+        try:
+            self._faults.check(info)
+        except GrainMolmoError:  # the batch is not handed out: the loader stays before it
+            self._batches.set_state(state)
+            raise
+        self._counts.add(info, asked_at, handed_out_at)
         self.batch_info = info
         self._known_states.add(self._batches.get_state())
+        if self._metrics is not None:
+            self._metrics(info.step, flat_metrics(self.stats()))
         return batch
 
     def get_state(self) -> dict[str, Any]:
@@ -219,6 +242,7 @@ class Loader(grain.DatasetIterator[Batch]):
             )
         self._batches.set_state(state["plan"])
         self._known_states.keep(state["plan"])
+        self._counts.begin_anew()
 
     def batch_at(self, step: int, rows: Sequence[int] | None = None) -> Batch:
         """The batch of any step, past or to come, as it is or was handed out; `batch_info` describes it.
@@ -249,7 +273,7 @@ class Loader(grain.DatasetIterator[Batch]):
         return batch
 
     def stats(self) -> dict[str, Any]:
-        """Counts over the batches handed out: fill, examples by dataset, skips by reason, seconds waited."""
+        """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`."""
         return {**self._counts.to_dict(), "missing_datasets": self.missing_datasets}
 
     def __enter__(self) -> "Loader":
@@ -281,16 +305,30 @@ class _Renderer:
         rows = [examples if row in own else [] for row, examples in enumerate(planned.rows)]
         return replace(planned, rows=rows), plan_s
 
+    def _encode(self, planned: PlannedExample) -> tuple[EncodedExample | LostExample, float]:
+        started = time.perf_counter()
+        return self.planner.encode(planned), time.perf_counter() - started
+
     def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
         return self.render(*timed, self.part)
 
     def render(self, planned: PlannedBatch, plan_s: float, part: ProcessPart) -> tuple[Batch, BatchInfo]:
         started = time.perf_counter()
-        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in part.rows]
+        encoded = [list(self.pool.map(self._encode, planned.rows[row])) for row in part.rows]
+        rows = [[example for example, _ in row] for row in encoded]
         stage = self.planner.encoder.stage
         batch, infos = render_rows(rows, stage, self.pool, self.buffers, self.layout, part.shards)
         render_s = time.perf_counter() - started
-        return batch, BatchInfo(planned.step, part.rows, infos, planned.skipped, plan_s, render_s)
+        return batch, BatchInfo(
+            planned.step,
+            part.rows,
+            infos,
+            planned.skipped,
+            num_examples=planned.num_examples,
+            plan_s=plan_s,
+            encode_s=sum(seconds for row in encoded for _, seconds in row),
+            render_s=render_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -304,7 +342,9 @@ class _Transfer:
 
     def __call__(self, element: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
         batch, info = element
-        return jax.block_until_ready(to_global(batch, self.part, self.mesh, self.batch_size, self.layout)), info
+        started = time.perf_counter()
+        arrays = jax.block_until_ready(to_global(batch, self.part, self.mesh, self.batch_size, self.layout))
+        return arrays, replace(info, transfer_s=time.perf_counter() - started)
 
 
 def _pipeline(plan: PackedRows, render: _Renderer, transfer: _Transfer | None) -> grain.IterDataset:

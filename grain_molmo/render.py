@@ -1,10 +1,11 @@
 """From planned rows to a batch: tokens laid out, pictures and frames decoded straight into their place."""
 
 import math
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from grain_molmo.errors import MediaError, StoreError
 from grain_molmo.layout import Medium, Piece, RowLayout
 from grain_molmo.slots import FramesSlot, MediaSlot, shift_pooling
 from grain_molmo.stages import Stage
+from grain_molmo.store.reads import Reads, reads_so_far
 from grain_molmo.text.assemble import TokenArrays
 from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH
 
@@ -40,6 +42,8 @@ class ExampleInfo:
             tokens nor crops of it are this process's.
         blanked: why its media could not be shown ("truncated", ...), or None. Its loss weights are zero then.
         detail: what exactly was wrong.
+        read_bytes: of its media that were read.
+        read_s, decode_s: seconds that threads took to read them, and to decode them and write their crops.
     """
 
     dataset: str
@@ -56,6 +60,9 @@ class ExampleInfo:
     frames_from: str = ""
     blanked: str | None = None
     detail: str = ""
+    read_bytes: int = field(default=0, compare=False)
+    read_s: float = field(default=0.0, compare=False)
+    decode_s: float = field(default=0.0, compare=False)
 
 
 class ImageBuffers:
@@ -143,11 +150,11 @@ def render_rows(
     # All of them before any is blanked: an example's other pictures may still be on their way.
     outcomes = [(row, position, job.result()) for row, position, job in jobs]
     for row, position, rendered in outcomes:
+        info = rendered.counted_in(infos[row][position])
         if rendered.failure is not None:
-            infos[row][position] = _blank(batch, row, infos[row][position], rendered.failure)
+            info = _blank(batch, row, info, rendered.failure)
             images.clear(row, placed[row][position])
-        elif infos[row][position].frames:
-            infos[row][position] = replace(infos[row][position], frames_from=rendered.source)
+        infos[row][position] = info
     for job in cleared:
         job.result()
     return batch, infos
@@ -296,26 +303,48 @@ class _Images:
 
 @dataclass(frozen=True)
 class Rendered:
-    """How it went with a slot: what was read ("picture", "prepared" or "original" frames), or why it stays blank."""
+    """How it went with a slot.
+
+    Attributes:
+        source: what was read, "picture", "prepared" or "original" frames; "" if it stays blank.
+        failure: why it stays blank.
+        reads: what was read of the media, and how long that took.
+        decode_s: seconds that the rest took.
+    """
 
     source: str
-    failure: MediaError | StoreError | None = None
+    failure: MediaError | StoreError | None
+    reads: Reads
+    decode_s: float
+
+    def counted_in(self, info: ExampleInfo) -> ExampleInfo:
+        """What is known of the slot's example, with this slot."""
+        return replace(
+            info,
+            frames_from=self.source if info.frames else "",
+            read_bytes=info.read_bytes + self.reads.num_bytes,
+            read_s=info.read_s + self.reads.seconds,
+            decode_s=info.decode_s + self.decode_s,
+        )
 
 
 def render_slot(slot: MediaSlot, crops: Crops) -> Rendered:
     """Decodes a slot's picture or frames and writes those of its crops that belong somewhere; zeros if it cannot be."""
+    started, read_before = time.perf_counter(), reads_so_far()
     whole = len(crops) == 1 and len(crops[0][1]) == slot.n_crops
     # Rendered whole in any case: what a video shows, and whether it is broken, must not depend on how a row is cut.
     out_CPD = crops[0][1] if whole else np.empty((slot.n_crops, PATCHES_PER_CROP, VALUES_PER_PATCH), np.uint8)
+    source, failure = "", None
     try:
-        rendered = Rendered(slot.render(out_CPD))
+        source = slot.render(out_CPD)
     except (MediaError, StoreError) as error:
         out_CPD[...] = 0
-        rendered = Rendered("", error)
+        failure = error
     if not whole:
         for part, part_CPD in crops:
             part_CPD[...] = out_CPD[part]
-    return rendered
+    reads = reads_so_far().since(read_before)
+    return Rendered(source, failure, reads, time.perf_counter() - started - reads.seconds)
 
 
 def _blank(batch: Batch, row: int, info: ExampleInfo, failure: MediaError | StoreError) -> ExampleInfo:

@@ -16,7 +16,7 @@ from grain_molmo.datasets.example_media import example_media
 from grain_molmo.datasets.example_record import FORM, to_annotation, to_example
 from grain_molmo.datasets.lessons import require_lesson, with_lesson
 from grain_molmo.datasets.spool import Item, ItemSpool
-from grain_molmo.errors import ConfigError, ExampleError, StoreError
+from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError, StoreError
 from grain_molmo.store import (
     MediaBytes,
     MediaStore,
@@ -82,7 +82,7 @@ class WrittenDataset(StoreDataset):
         try:
             example = to_example(record.annotation, self.images(record), self.videos(record))
         except (KeyError, IndexError, TypeError) as error:
-            raise StoreError(f"{self.records.folder}: record {item} holds no example ({error!r})") from error
+            raise DamagedRecordError(f"{self.records.folder}: record {item} holds no example ({error!r})") from error
         return {**example, "metadata": {**self.metadata(record), **example.get("metadata", {})}}
 
     def __repr__(self) -> str:

@@ -58,6 +58,7 @@ class Skipped:
     draw: Draw
     reason: str
     detail: str
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,13 @@ class PlannedBatch:
         step: its number, from 0.
         rows: the examples of each row, in the order of the stream; the rows in the order of `balanced_order`.
         skipped: examples that were left out while it was planned.
+        num_examples: in all rows.
     """
 
     step: int
     rows: list[list[Any]]
     skipped: list[Skipped]
+    num_examples: int
 
 
 class PackedRows(grain.IterDataset):
@@ -90,7 +93,8 @@ class PackedRows(grain.IterDataset):
         batch_size: rows a batch.
         max_tokens, max_crops: budgets of a row.
         waiting: places of the packer's pool.
-        max_skipped_in_a_row: so many examples one after the other that cannot be used are an error.
+        max_skipped_in_a_row: more examples than this, one after the other, that cannot be used are an error; None:
+            never.
     """
 
     def __init__(
@@ -104,7 +108,7 @@ class PackedRows(grain.IterDataset):
         max_tokens: int,
         max_crops: int,
         waiting: int,
-        max_skipped_in_a_row: int = MOST_SKIPPED_IN_A_ROW,
+        max_skipped_in_a_row: int | None = MOST_SKIPPED_IN_A_ROW,
     ):
         super().__init__()
         steps = [phase.step for phase in phases]
@@ -170,9 +174,10 @@ class _PlanIterator(grain.DatasetIterator):
                 waiting = self._wait(self._position, draw)
             except ExampleError as error:
                 self._position += 1
-                self._skipped.append(Skipped(draw, error.reason, error.detail))
+                self._skipped.append(Skipped(draw, error.reason, error.detail, error.example_id))
                 skipped_in_a_row += 1
-                if skipped_in_a_row == self._plan.max_skipped_in_a_row:
+                most = self._plan.max_skipped_in_a_row
+                if most is not None and skipped_in_a_row > most:
                     message = f"{skipped_in_a_row} examples in a row cannot be used; the last: {error.detail}"
                     raise ExampleError(error.reason, message) from error
                 continue
@@ -183,7 +188,8 @@ class _PlanIterator(grain.DatasetIterator):
             if row is not None:
                 self._rows.append([waiting.item for waiting in row])
         order = balanced_order([sum(example.cost for example in row) for row in self._rows])
-        batch = PlannedBatch(self._step, [self._rows[row] for row in order], self._skipped)
+        num_examples = sum(map(len, self._rows))
+        batch = PlannedBatch(self._step, [self._rows[row] for row in order], self._skipped, num_examples)
         self._step += 1
         self._begin_batch()
         return batch

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from grain_molmo.errors import MissingSplitError, StoreError
+from grain_molmo.errors import DamagedRecordError, MissingSplitError
 from grain_molmo.store.files import canonical_name
 from grain_molmo.store.manifest import load_manifest
 from grain_molmo.store.records import Record, decode_record
@@ -41,12 +41,17 @@ class AnnotationSource:
         return len(self._reader)
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index`. Raises StoreError naming the folder and record if it does not read."""
+        """Record `index`.
+
+        Raises:
+            DamagedRecordError: its bytes do not read; the message names the file or folder, and the record.
+            StoreError: its shard is missing or cut off.
+        """
         payload = self._reader[index]
         try:
             return decode_record(payload)
         except (ValueError, KeyError, IndexError) as error:
-            raise StoreError(
+            raise DamagedRecordError(
                 f"{self.folder}: record {index} is no annotation record ({error}); convert again"
             ) from error
 

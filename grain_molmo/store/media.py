@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from grain_molmo.errors import StoreError
+from grain_molmo.errors import DamagedRecordError, StoreError
 from grain_molmo.store.files import damaged, next_generation, replacing, writing
+from grain_molmo.store.reads import counted
 from grain_molmo.store.records import decode_media
 from grain_molmo.store.sealed import read_sealed, write_sealed
 from grain_molmo.store.shards import RecordReader, ShardInfo, file_sha256
@@ -122,8 +123,12 @@ class MediaGroup:
         _ = self.index
 
     def read(self, place: tuple[int, int], sha256: str) -> bytes:
-        """Original bytes of the media at a place."""
-        stored, data = decode_media(self._reader.read(*place))
+        """Original bytes of the media at a place. Raises StoreError if they do not read."""
+        try:
+            stored, data = decode_media(self._reader.read(*place))
+        except (ValueError, KeyError, IndexError) as error:
+            file = self.shards[place[0]].file
+            raise DamagedRecordError(f"{file}: record {place[1]} is no record of media ({error})") from error
         if stored != sha256:
             raise damaged(self._index_path, f"it points at {stored} for {sha256}")
         return data
@@ -156,6 +161,9 @@ class MediaStore:
 
     def read(self, sha256: str) -> bytes:
         """Original bytes of the media with this hash. Raises StoreError if the store does not hold them."""
+        return counted(lambda: self._read(sha256))
+
+    def _read(self, sha256: str) -> bytes:
         failure: StoreError | None = None
         for group in self.groups:
             try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from grain_molmo.errors import StoreError
+from grain_molmo.errors import DamagedRecordError, StoreError
 from grain_molmo.store.files import cannot_write, replacing, writing
 
 # One record a chunk is what random access wants: a larger group is read and decompressed whole for one record.
@@ -22,6 +22,8 @@ MEDIA_OPTIONS = "group_size:1,uncompressed"
 ANNOTATION_OPTIONS = "group_size:1,zstd:3"
 # Deleted first, because a conversion keeps pictures whose shard has the right size.
 _REPAIR = "restore it, or delete it and convert the dataset again with --force"
+_CORRUPTED = "Corrupted Riegeli"
+"""What the reader says of bytes that it could read and whose checksum does not hold; of a disk it says other things."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class RecordReader:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> bytes:
-        """Payload of record `index`. Raises IndexError out of range, StoreError naming the shard if it is damaged."""
+        """Payload of record `index`. Raises IndexError out of range; else as `read_range`."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)} in {self._folder}")
         shard = bisect.bisect_right(self._ends, index)
@@ -180,11 +182,16 @@ class RecordReader:
         return True
 
     def read(self, shard: int, record: int) -> bytes:
-        """Payload of one record of one shard."""
+        """Payload of one record of one shard. Raises as `read_range`."""
         return self.read_range(shard, record, record + 1)[0]
 
     def read_range(self, shard: int, start: int, stop: int) -> Sequence[bytes]:
-        """Payloads of successive records of one shard. Raises StoreError naming the first if any does not read."""
+        """Payloads of successive records of one shard.
+
+        Raises:
+            DamagedRecordError: the checksum of one does not hold; the message names the first.
+            StoreError: the shard is missing, cut off, or cannot be read at all.
+        """
         info = self._shards[shard]
         path = self._folder / info.file
         reader = _open_readers.get(path, info)
@@ -195,4 +202,6 @@ class RecordReader:
                 raise IndexError(f"{len(payloads)} of {stop - start} records")
             return payloads
         except (RuntimeError, IndexError) as error:
-            raise StoreError(f"{path}: record {start} does not read ({error}); {_REPAIR}") from error
+            _check_size(path, info)  # a shard that was cut off under the reader has bad checksums, too
+            kind = DamagedRecordError if _CORRUPTED in str(error) else StoreError
+            raise kind(f"{path}: record {start} does not read ({error}); {_REPAIR}") from error

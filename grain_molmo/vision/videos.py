@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from grain_molmo.errors import ExampleError, MediaError
+from grain_molmo.store.reads import counted
 from grain_molmo.vision.crops import render_frame
 from grain_molmo.vision.frames import FrameSampling, sample_times
 from grain_molmo.vision.resize import resize_bilinear
@@ -143,7 +144,7 @@ def _opened(read: Callable[[], bytes], what: str) -> _EncodedVideo:
 def _read_file(path: Path) -> bytes:
     """The file's bytes; that it is gone, or no file, is told of the medium as that it is broken would be."""
     try:
-        return path.read_bytes()
+        return counted(path.read_bytes)
     except (OSError, ValueError) as error:  # ValueError: the name holds a null character
         raise MediaError("unreadable", str(error)) from error
 
