@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from grain_molmo.datasets.base import Dataset, PathLike
 from grain_molmo.errors import ConfigError, FaultBudgetError
+from grain_molmo.packing.rows import EXCLUDED
 from grain_molmo.quarantine import Fault, Quarantine, QuarantineFile, read_quarantine
 from grain_molmo.stats import BatchInfo
 
@@ -60,6 +61,8 @@ class FaultPolicy:
 def faults_of(info: BatchInfo) -> Iterator[Fault]:
     """The faulty examples of a batch: those left out, in order of the stream, then the blank ones, row by row."""
     for skipped in info.skipped:
+        if skipped.reason == EXCLUDED:  # as asked
+            continue
         name, epoch, index = skipped.draw
         yield Fault(name, index, epoch, skipped.id, info.step, "encode", skipped.reason, skipped.detail)
     for row in info.rows:
@@ -97,6 +100,7 @@ class _Tally:
 
     def after(self, info: BatchInfo, faults: list[Fault]) -> "_Tally":
         """The counts with another batch."""
+        left_out = sum(fault.stage == "encode" for fault in faults)
         in_a_row = most = self.in_a_row
         for row in info.rows:
             for example in row:
@@ -107,10 +111,10 @@ class _Tally:
                     in_a_row = 0
         return replace(
             self,
-            drawn=self.drawn + info.num_examples + len(info.skipped),
-            left_out=self.left_out + len(info.skipped),
+            drawn=self.drawn + info.num_examples + left_out,
+            left_out=self.left_out + left_out,
             rendered=self.rendered + sum(map(len, info.rows)),
-            blanked=self.blanked + len(faults) - len(info.skipped),
+            blanked=self.blanked + len(faults) - left_out,
             in_a_row=in_a_row,
             most_in_a_row=most,
             reasons=self.reasons + Counter(fault.reason for fault in faults) if faults else self.reasons,

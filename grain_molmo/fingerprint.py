@@ -1,9 +1,9 @@
 """What a loader's state belongs to, part by part, so that a refusal can say which part differs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 
-from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.base import content_fingerprint
 from grain_molmo.encode import Encoder
 from grain_molmo.packing.rows import PlanPhase
 from grain_molmo.rng import stable_hash
@@ -30,7 +30,7 @@ def fingerprint(encoder: Encoder, phases: Sequence[PlanPhase], step: int) -> dic
     stage = {each.name: getattr(encoder.stage, each.name) for each in fields(Stage)}
     mixture = [(phase.step, dict(phase.weights), _sorted(phase.excluded)) for phase in begun]
     names = sorted({name for phase in begun for name in phase.weights})
-    data = {name: (content_of(encoder.datasets[name]), encoder.stage.rule(name)) for name in names}
+    data = {name: (content_fingerprint(encoder.datasets[name]), encoder.stage.rule(name)) for name in names}
     return {
         "stage": _hash({key: value for key, value in stage.items() if key not in _NOT_OF_THE_STAGE}),
         "mixture": _hash(mixture),
@@ -40,13 +40,8 @@ def fingerprint(encoder: Encoder, phases: Sequence[PlanPhase], step: int) -> dic
     }
 
 
-def content_of(dataset: Dataset) -> str:
-    """Stands for a dataset's examples: their number, and their content where the dataset knows it."""
-    return f"{len(dataset)}:{getattr(dataset, 'fingerprint', '')}"
-
-
-def _sorted(excluded: Mapping[str, object]) -> list[tuple[str, list[int]]]:
-    return [(name, sorted(indices)) for name, indices in sorted(excluded.items())]  # type: ignore[call-overload]
+def _sorted(excluded: Mapping[str, Collection[int]]) -> list[tuple[str, list[int]]]:
+    return [(name, sorted(indices)) for name, indices in sorted(excluded.items())]
 
 
 def _hash(value: object) -> str:

@@ -36,7 +36,7 @@ from grain_molmo.planned import ExamplePlanner, PlannedExample
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, render_rows
 from grain_molmo.stage_data import open_datasets, plan_phases
-from grain_molmo.stages import Stage, customized
+from grain_molmo.stages import Paths, Stage, customized
 from grain_molmo.stats import BatchInfo, LoaderStats, flat_metrics
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
@@ -65,6 +65,7 @@ def make_loader(
     num_threads: int | None = None,
     length_index: bool = True,
     policy: FaultPolicy | None = None,
+    exclude: Paths = (),
     metrics: Callable[[int, dict[str, float]], None] | None = None,
 ) -> "Loader":
     """A loader of packed, mixed, deterministic batches.
@@ -88,6 +89,8 @@ def make_loader(
         length_index: plan by the lengths that `grain-molmo index` found, where there are some for just this stage,
             data, tokenizer and seed, instead of encoding every example of the global batch. The batches are the same.
         policy: what to do about examples that cannot be used; default: leave them out or blank, and count them.
+        exclude: quarantine files of such a policy: the examples that they list are left out of the plan from the start;
+            from a later step on, see `Phase`.
         metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`.
 
     Returns:
@@ -107,7 +110,7 @@ def make_loader(
     policy = policy or FaultPolicy()
     datasets, missing = open_datasets(chosen, data_dir)
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
-    phases = plan_phases(chosen, sizes)
+    phases = plan_phases(chosen, datasets, exclude)
     for phase in phases:
         log_mixture(phase.weights, sizes, phase.step)
     encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from grain_molmo.datasets.base import Dataset, PathLike
+from grain_molmo.datasets.base import Dataset, PathLike, content_fingerprint
 from grain_molmo.errors import ConfigError, ExampleError, MediaError
 from grain_molmo.rng import stable_hash
 from grain_molmo.store.files import writing
@@ -46,11 +46,6 @@ class Fault:
         if self.stage == "encode":
             return ExampleError(self.reason, str(self), self.id)
         return MediaError(self.reason, str(self))
-
-
-def content_fingerprint(dataset: Dataset) -> str:
-    """16 hex digits that stand for a dataset's examples: their number, and its `fingerprint` where it has one."""
-    return f"{stable_hash(len(dataset), str(getattr(dataset, 'fingerprint', ''))):016x}"
 
 
 def part_of(path: PathLike, process_index: int, process_count: int) -> Path:

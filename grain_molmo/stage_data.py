@@ -8,7 +8,8 @@ from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.rows import PlanPhase
-from grain_molmo.stages import Group, Stage, group_weights
+from grain_molmo.quarantine import read_quarantine
+from grain_molmo.stages import Group, Paths, Stage, group_weights
 
 logger = logging.getLogger(__name__)
 
@@ -69,23 +70,25 @@ def _check_stores(datasets: Iterable[Dataset]) -> None:
         media.check()
 
 
-def plan_phases(
-    stage: Stage, sizes: Mapping[str, int], excluded: Mapping[str, frozenset[int]] | None = None
-) -> list[PlanPhase]:
+def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = ()) -> list[PlanPhase]:
     """The stage's phases with the weights that they come to.
 
     Args:
         stage: its first mixture and its `phases`.
-        sizes: number of examples by name, of the datasets that are there.
-        excluded: indices of examples to leave out from the start, by dataset.
+        datasets: those that are there, by name.
+        exclude: quarantine files of examples to leave out from the start; each phase adds its own.
 
     Raises:
-        ConfigError: a phase of which no dataset is there.
+        ConfigError: a phase of which no dataset is there, or a quarantine file that is not there or of other data.
     """
+    sizes = {name: len(dataset) for name, dataset in datasets.items()}
+    paths = [exclude] if isinstance(exclude, str | os.PathLike) else [*exclude]
     phases: list[PlanPhase] = []
     for phase in stage.all_phases:
+        paths += phase.exclude
         weights = phase.weights or group_weights(phase.groups, sizes)
         if not weights:
             raise ConfigError(f"stage {stage.name!r}: no dataset of the phase from step {phase.step} is there")
-        phases.append(PlanPhase(phase.step, weights, excluded or {}))
+        excluded = read_quarantine(paths, datasets).examples if paths else {}
+        phases.append(PlanPhase(phase.step, weights, excluded))
     return phases

@@ -106,7 +106,7 @@ class Phase:
     step: int
     mixture: Mixture = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
-    exclude: Paths = ()
+    exclude: Sequence[str | os.PathLike[str]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.step, Integral) or self.step < 0:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.rng import example_rng
+from grain_molmo.rng import example_rng, stable_hash
 from grain_molmo.store import AnnotationSource, MediaStore, Record, load_manifest, resolve_data_dir
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
 
@@ -47,6 +47,11 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} examples)"
+
+
+def content_fingerprint(dataset: Dataset) -> str:
+    """16 hex digits that stand for a dataset's examples: their number, and its `fingerprint` where it has one."""
+    return f"{stable_hash(len(dataset), str(getattr(dataset, 'fingerprint', ''))):016x}"
 
 
 @functools.lru_cache(maxsize=8)

