@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 import grain
@@ -36,7 +35,7 @@ from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, render_rows
 from grain_molmo.stage_data import open_datasets, plan_phases
-from grain_molmo.stages import Stage
+from grain_molmo.stages import Stage, customized
 from grain_molmo.stats import BatchInfo, LoaderStats
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
@@ -93,7 +92,7 @@ def make_loader(
         ConfigError: unknown names, weights, sizes or tokenizer.
         StoreError: a dataset was not converted into the folder, or a shard is missing.
     """
-    chosen = _customize(find_stage(stage, recipe), batch_size, seq_len, max_frames)
+    chosen = customized(find_stage(stage, recipe), batch_size=batch_size, seq_len=seq_len, max_frames=max_frames)
     try:
         seed = operator.index(seed)  # a numpy integer must draw as the int does, and goes into the state
     except TypeError as error:
@@ -137,15 +136,6 @@ def _own_part(
     return ProcessPart.of_mesh(batch_size, mesh)
 
 
-def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
-    if max_frames is not None and not stage.max_frames:
-        raise ConfigError(f"max_frames={max_frames}: stage {stage.name!r} has no video")
-    # What is no number, the stage refuses.
-    crops_per_row = max(stage.crops_per_row, max_frames) if isinstance(max_frames, Integral) else None
-    wishes = {"batch_size": batch_size, "seq_len": seq_len, "max_frames": max_frames, "crops_per_row": crops_per_row}
-    return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
-
-
 class Loader(grain.DatasetIterator[Batch]):
     """An endless iterator of batches that remembers where it is.
 
@@ -185,7 +175,7 @@ class Loader(grain.DatasetIterator[Batch]):
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
         self._render = _Renderer(planner, pool, part, layout)
-        self._transfer = None if mesh is None else _Transfer(mesh, part, layout, self.stage.batch_size)
+        self._transfer = None if mesh is None else _Transfer(mesh, part, self.stage.batch_size, layout)
         self._batches = iter(_pipeline(plan, self._render, self._transfer))
         self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
         _open_loaders.add(self)
@@ -250,8 +240,12 @@ class Loader(grain.DatasetIterator[Batch]):
         plan = iter(self._plan)
         plan.set_state(self._known_states.before(step))
         planned = next(batch for batch in plan if batch.step == step)
-        rendered = self._render((planned, 0.0), rows)
-        batch, self.batch_info = self._transfer(rendered) if self._transfer and rows is None else rendered
+        if rows is None:
+            element = self._render((planned, 0.0))
+            batch, self.batch_info = element if self._transfer is None else self._transfer(element)
+        else:
+            every_shard = tuple(range(self._render.layout.n_context))
+            batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(tuple(rows), every_shard))
         return batch
 
     def stats(self) -> dict[str, Any]:
@@ -280,41 +274,46 @@ class _Renderer:
     layout: RowLayout
     buffers: ImageBuffers = field(default_factory=ImageBuffers)
 
-    def __call__(
-        self, timed: tuple[PlannedBatch, float], chosen: Sequence[int] | None = None
-    ) -> tuple[Batch, BatchInfo]:
+    def keep_own(self, timed: tuple[PlannedBatch, float]) -> tuple[PlannedBatch, float]:
+        """The same without the rows of other processes, which need not be kept until this one is rendered."""
         planned, plan_s = timed
-        stage = self.planner.encoder.stage
+        own = set(self.part.rows)
+        rows = [examples if row in own else [] for row, examples in enumerate(planned.rows)]
+        return replace(planned, rows=rows), plan_s
+
+    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
+        return self.render(*timed, self.part)
+
+    def render(self, planned: PlannedBatch, plan_s: float, part: ProcessPart) -> tuple[Batch, BatchInfo]:
         started = time.perf_counter()
-        row_numbers = self.part.rows if chosen is None else chosen
-        shards = self.part.shards if chosen is None else None
-        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in row_numbers]
-        batch, infos = render_rows(rows, stage, self.pool, self.buffers, self.layout, shards)
+        rows = [list(self.pool.map(self.planner.encode, planned.rows[row])) for row in part.rows]
+        stage = self.planner.encoder.stage
+        batch, infos = render_rows(rows, stage, self.pool, self.buffers, self.layout, part.shards)
         render_s = time.perf_counter() - started
-        return batch, BatchInfo(planned.step, row_numbers, infos, planned.skipped, plan_s, render_s)
+        return batch, BatchInfo(planned.step, part.rows, infos, planned.skipped, plan_s, render_s)
 
 
 @dataclass(frozen=True)
 class _Transfer:
-    """This process's part of the batch to global arrays, which are on the devices when they are handed out."""
+    """This process's part of a batch to global arrays."""
 
     mesh: jax.sharding.Mesh
     part: ProcessPart
-    layout: RowLayout
     batch_size: int
+    layout: RowLayout
 
-    def __call__(self, rendered: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
-        batch, info = rendered
+    def __call__(self, element: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
+        batch, info = element
         return jax.block_until_ready(to_global(batch, self.part, self.mesh, self.batch_size, self.layout)), info
 
 
-def _pipeline(plan: PackedRows, renderer: _Renderer, transfer: _Transfer | None) -> grain.IterDataset:
+def _pipeline(plan: PackedRows, render: _Renderer, transfer: _Transfer | None) -> grain.IterDataset:
     """Planning, rendering, transfer and handing out overlap, each one batch or more ahead of the next."""
     prefetch = grain.experimental.ThreadPrefetchIterDataset
-    part_bytes = len(renderer.part.rows) * renderer.layout.row_bytes(len(renderer.part.shards))
-    planned = prefetch(_Timed(plan), prefetch_buffer_size=2)
-    rendered = prefetch(planned.map(renderer), prefetch_buffer_size=max(1, min(4, _PREFETCH_BYTES // part_bytes)))
-    return prefetch(rendered.map(transfer), prefetch_buffer_size=_ON_DEVICE) if transfer else rendered
+    part_bytes = len(render.part.rows) * render.layout.row_bytes(len(render.part.shards))
+    planned = prefetch(_Timed(plan).map(render.keep_own), prefetch_buffer_size=2)
+    rendered = prefetch(planned.map(render), prefetch_buffer_size=max(1, min(4, _PREFETCH_BYTES // part_bytes)))
+    return rendered if transfer is None else prefetch(rendered.map(transfer), prefetch_buffer_size=_ON_DEVICE)
 
 
 def _stop(batches: grain.DatasetIterator, pool: ThreadPoolExecutor) -> None:

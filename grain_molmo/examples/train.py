@@ -1,0 +1,128 @@
+"""A trainer that can be stopped at any moment, in about the lines that it takes.
+
+    python -m grain_molmo.examples.train --data-dir DATA --checkpoints RUN --steps 100
+
+The same command goes on where the last checkpoint was taken, also with other devices or processes: model and loader
+state lie in one Orbax checkpoint, so that they cannot fall apart.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+import grain_molmo as gm
+from grain_molmo.examples.model import ModelConfig
+from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
+from grain_molmo.examples.watch import Watch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    args = _arguments().parse_args(argv)
+    if args.coordinator:  # several processes by hand; on a pod, jax.distributed.initialize() finds out by itself
+        jax.distributed.initialize(args.coordinator, args.process_count, args.process_index)
+    summary = train(args)
+    if jax.process_index() == 0:
+        print(json.dumps(summary))
+    return 0
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains up to `args.steps` steps, the first of them by an earlier run; figures of this run."""
+    mesh = make_mesh(args.mesh)
+    tokenizer = gm.load_tokenizer(args.tokenizer)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size,
+        special_base=tokenizer.special_base,
+        width=args.width,
+        n_context=mesh.shape.get("context", 1),
+    )
+    loader = gm.make_loader(
+        args.stage,
+        data_dir=args.data_dir,
+        tokenizer=tokenizer,
+        batch_size=args.batch_size,
+        seq_len=args.seq_len,
+        num_threads=args.threads,
+        mesh=mesh,
+    )
+    with loader, open_checkpoints(args) as checkpoints:
+        abstract = abstract_state(config, mesh)
+        train_step = make_train_step(config, args.learning_rate, abstract)
+        state, first = restore_or_init(checkpoints, loader, config, abstract)
+        watch = Watch(args.log, args.step_seconds)
+        for step in range(first, args.steps):
+            with watch.waiting():
+                batch = next(loader)
+            state, metrics = train_step(state, batch)
+            watch.step_done(step, metrics)
+            checkpoints.save(
+                step + 1,
+                args=ocp.args.Composite(model=ocp.args.StandardSave(state), data=ocp.args.JsonSave(loader.get_state())),
+                force=step + 1 == args.steps,
+            )
+        checkpoints.wait_until_finished()
+        return watch.summary() | {"token_fill": loader.stats()["token_fill"]}
+
+
+def make_mesh(axes: str) -> jax.sharding.Mesh:
+    """The mesh of `data=2,fsdp=2,context=2`; a size of -1 takes the devices that are left."""
+    sizes = {name: int(size) for name, size in (axis.split("=") for axis in axes.split(","))}
+    left = jax.device_count() // abs(math.prod(sizes.values()))
+    shape = [left if size == -1 else size for size in sizes.values()]
+    return jax.make_mesh(shape, tuple(sizes), axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
+
+
+def open_checkpoints(args: argparse.Namespace) -> ocp.CheckpointManager:
+    """The run's checkpoints; one is written while training goes on, and counts when it is complete."""
+    options = ocp.CheckpointManagerOptions(save_interval_steps=args.save_every, max_to_keep=2)
+    return ocp.CheckpointManager(Path(args.checkpoints).absolute(), options=options)
+
+
+def restore_or_init(
+    checkpoints: ocp.CheckpointManager, loader: gm.Loader, config: ModelConfig, abstract: State
+) -> tuple[State, int]:
+    """The state and the number of the next step, from the newest checkpoint if there is one; sets the loader's."""
+    step = checkpoints.latest_step()
+    if step is None:
+        placed = jax.tree.map(lambda array: array.sharding, abstract)
+        return jax.jit(partial(init_state, config), out_shardings=placed)(), 0
+    parts = ocp.args.Composite(model=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
+    restored = checkpoints.restore(step, args=parts)
+    loader.set_state(restored["data"])
+    return restored["model"], step
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data-dir", metavar="DIR", help="converted datasets; default $GRAIN_MOLMO_DATA")
+    add("--checkpoints", metavar="DIR", required=True, help="where the run's checkpoints lie or will")
+    add("--stage", default="pretraining", help="pretraining, sft or long_context")
+    add("--tokenizer", default="bytes", help='a hub name, the path of a tokenizer.json, or "bytes"')
+    add("--batch-size", type=int, default=4, metavar="ROWS", help="rows of the global batch (4)")
+    add("--seq-len", type=int, default=2048, metavar="TOKENS", help="tokens a row (2048)")
+    add("--mesh", default="data=-1", metavar="AXES", help='such as "data=2,fsdp=2,context=2"; -1 is what is left')
+    add("--threads", type=int, metavar="N", help="of the loader; default the cores")
+    add("--steps", type=int, default=100, metavar="N", help="of the whole run (100)")
+    add("--save-every", type=int, default=10, metavar="STEPS", help="steps between checkpoints (10)")
+    add("--width", type=int, default=64, help="of the model (64)")
+    add("--learning-rate", type=float, default=3e-3, metavar="RATE", help="of Adam (0.003)")
+    add("--step-seconds", type=float, default=0.0, metavar="S", help="a step takes so long at least, as on a chip")
+    add("--log", metavar="FILE", help="a line of JSON a step: step, loss, checksum of the batch, seconds waited")
+    add("--coordinator", metavar="HOST:PORT", help="of several processes, with the next two")
+    add("--process-count", type=int, metavar="N", help="processes of the run")
+    add("--process-index", type=int, metavar="I", help="which of them this is")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
