@@ -133,7 +133,7 @@ def _index_epoch(
             write_sealed(key_file, json.loads(files.key_text))
         folder, parts = path.with_suffix(".partial"), list(_parts_of(name, epoch, num_examples))
         _make_parts(folder, files, parts, run, progress)
-        _join(path, folder, files, parts)
+        write_epoch(files, epoch, _entries_of_parts(folder, files, parts))
         shutil.rmtree(folder, ignore_errors=True)
     unusable = count_unusable(files.read(epoch), num_examples)
     seconds = None if is_there else time.perf_counter() - started
@@ -186,17 +186,22 @@ def _read_part(folder: Path, files: LengthFiles, part: _Part) -> bytes | None:
     return entries if data[len(entries) :] == _part_digest(files, part, entries) else None
 
 
-def _join(path: Path, folder: Path, files: LengthFiles, parts: Sequence[_Part]) -> None:
-    """Writes the epoch's file from its parts."""
-    digest = files.digest(parts[0].epoch)
+def write_epoch(files: LengthFiles, epoch: int, entries: Iterable[bytes]) -> None:
+    """Writes an epoch's file from its entries, in pieces of any size. Raises StoreError if it cannot be written."""
+    path, digest = files.path(epoch), files.digest(epoch)
     with replacing(path) as temporary, writing(path), open(temporary, "wb") as out:
-        for part in parts:
-            entries = _read_part(folder, files, part)
-            if entries is None:
-                raise StoreError(f"{_part_path(folder, part)} does not read back; give the same command again")
-            digest.update(entries)
-            out.write(entries)
+        for piece in entries:
+            digest.update(piece)
+            out.write(piece)
         out.write(digest.digest())
+
+
+def _entries_of_parts(folder: Path, files: LengthFiles, parts: Iterable[_Part]) -> Iterator[bytes]:
+    for part in parts:
+        entries = _read_part(folder, files, part)
+        if entries is None:
+            raise StoreError(f"{_part_path(folder, part)} does not read back; give the same command again")
+        yield entries
 
 
 @dataclass(frozen=True)

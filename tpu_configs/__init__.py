@@ -3,9 +3,8 @@
     pod = tpu_configs.pod("v5e-16")
     loader = make_loader(**pod.loader_args("sft"), data_dir=..., tokenizer=...)
 
-The numbers are for `grain_molmo.pods.MOLMO2_4B`; for a model of your own change the files, and see with
-`grain-molmo size` what is asked of devices and hosts and whether it fits. What all of the words mean says
-`grain_molmo.pods.StageRun`.
+`grain_molmo.pods.StageRun` says what the numbers mean. They are for a model of the size of Molmo2-4B. After a change
+`grain-molmo size v5e-16` says what is asked of devices and hosts, and whether it fits.
 """
 
 import importlib

@@ -5,6 +5,7 @@ memory of each type of machine. A slice of several hosts has four chips a host; 
 had in one. Gigabytes are taken as 10^9, which is a little less than what is there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 GB = 10**9
@@ -32,14 +33,14 @@ class Chip:
         peak_flops: bf16 operations a second.
         hbm_bytes: of its memory.
         counted: what one chip counts in a pod's name: its TensorCores in v5p-8, itself in v5e-8 and v6e-8.
-        sizes: chips of the slices that can be had, of those described here.
+        slices: sides of the grid of a slice, by its chips; of the slices that can be had those of 4 to 256.
         hosts: machines, the one for slices of several hosts last.
     """
 
     peak_flops: float
     hbm_bytes: int
     counted: int
-    sizes: tuple[int, ...]
+    slices: Mapping[int, tuple[int, ...]]
     hosts: tuple[Host, ...]
 
     def host(self, chips: int) -> Host:
@@ -47,12 +48,14 @@ class Chip:
         return next((host for host in self.hosts if host.chips == chips), self.hosts[-1])
 
 
+_FLAT = {8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}
+
 CHIPS: dict[str, Chip] = {
     "v5e": Chip(
         peak_flops=197e12,
         hbm_bytes=16 * GB,
         counted=1,
-        sizes=(8, 16, 32, 64, 128, 256),
+        slices=_FLAT,
         hosts=(
             Host(chips=8, vcpus=224, memory_bytes=384 * GB),
             Host(chips=4, vcpus=112, memory_bytes=192 * GB),
@@ -62,14 +65,22 @@ CHIPS: dict[str, Chip] = {
         peak_flops=459e12,
         hbm_bytes=95 * GB,
         counted=2,
-        sizes=(4, 8, 16, 32, 64, 128, 256),
+        slices={
+            4: (2, 2, 1),
+            8: (2, 2, 2),
+            16: (2, 2, 4),
+            32: (2, 4, 4),
+            64: (4, 4, 4),
+            128: (4, 4, 8),
+            256: (4, 8, 8),
+        },
         hosts=(Host(chips=4, vcpus=208, memory_bytes=448 * GB),),
     ),
     "v6e": Chip(
         peak_flops=918e12,
         hbm_bytes=32 * GB,
         counted=1,
-        sizes=(8, 16, 32, 64, 128, 256),
+        slices=_FLAT,
         hosts=(
             Host(chips=8, vcpus=180, memory_bytes=1440 * GB),
             Host(chips=4, vcpus=180, memory_bytes=720 * GB),

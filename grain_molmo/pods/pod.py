@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+from jax.experimental.mesh_utils import create_device_mesh
 
 from grain_molmo.errors import ConfigError
 from grain_molmo.mesh import CONTEXT_AXIS, ROW_AXES
@@ -134,9 +135,9 @@ class Pod:
         if len(devices) != self.chips:
             raise ConfigError(f"pod {self.name} has {self.chips} devices, here are {len(devices)}")
         shape = tuple(getattr(run, axis) for axis in MESH_AXES)
-        # Automatic axes: the compiler decides how what is computed from a batch is laid out, as trainers expect.
-        kinds = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
-        return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=devices)
+        # Not `jax.make_mesh`, which on v5p and v6e does not split a side of the slice between two axes.
+        arranged = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return jax.sharding.Mesh(arranged, MESH_AXES)
 
     def loader_args(self, stage_name: str, devices: Sequence[Any] | None = None) -> dict[str, Any]:
         """Arguments of `make_loader`: stage, batch size, threads and mesh."""
@@ -149,4 +150,4 @@ class Pod:
 
 
 def _counts(chip: Chip) -> list[int]:
-    return [size * chip.counted for size in chip.sizes]
+    return [size * chip.counted for size in chip.slices]

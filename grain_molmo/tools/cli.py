@@ -31,6 +31,7 @@ examples:
   grain-molmo inspect pixmo-cap --data-dir DATA --num-samples 3
   grain-molmo verify --data-dir DATA
   grain-molmo bench loader
+  grain-molmo size v5e-16
 
 `grain-molmo COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 wrong usage.
 """

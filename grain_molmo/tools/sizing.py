@@ -26,7 +26,7 @@ from grain_molmo.stages import STAGES
 from grain_molmo.tools.bench import loader as loader_bench
 from grain_molmo.tools.bench.report import table
 
-_TYPICAL_EXAMPLES_PER_ROW = {"pretraining": 3.6, "sft": 5.6, "long_context": 14.0}
+_TYPICAL_EXAMPLES_PER_ROW = {"pretraining": 3.6, "sft": 5.6, "long_context": 13.1}
 """Where nothing was measured: as `grain-molmo bench packing` draws them."""
 
 _TIGHT = 1.5
@@ -99,7 +99,7 @@ class Sizing:
             return "not measured"
         least, what = min((self.rendering, "rendering"), (self.planning, "planning"))
         if least < 1:
-            return f"no: {what} {least:.1f}x" if least >= 0.1 else f"no: {what} {least:.2f}x"
+            return f"no: {what} {least:.2f}x"
         return f"{'tight' if least < _TIGHT else 'yes'}, {least:,.1f}x"
 
 
@@ -214,14 +214,16 @@ def _costing(measured: Mapping[str, Measured], crop_ms: float | None, plan_us: f
     for option, value in given.items():
         if value is not None and (not measured or not value > 0):
             raise ConfigError(f"{option} {value:g}: a number above 0, beside --measured or --measure")
-    changed = dict(measured)
+    but = " and ".join(f"{option} {value:g}" for option, value in given.items() if value is not None)
+    if not but:
+        return dict(measured)
+    changed = {}
     for stage, each in measured.items():
         if crop_ms is not None:
             each = replace(each, cpu_s_per_row=STAGES[stage].crops_per_row * crop_ms / 1e3)
         if plan_us is not None:
             each = replace(each, plan_s_per_example=plan_us / 1e6)
-        but = [f"{option} {value:g}" for option, value in given.items() if value is not None]
-        changed[stage] = replace(each, source=", but for ".join([each.source, *but]))
+        changed[stage] = replace(each, source=f"{each.source}, but for {but}")
     return changed
 
 

@@ -1,17 +1,26 @@
 """The benchmarks on tiny sizes: their figures agree with each other. No test looks at a time."""
 
+import argparse
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from grain_molmo.datasets import registry
+from grain_molmo.encode import Encoder
+from grain_molmo.lengths import LengthIndex, lengths_of
+from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.planner import RowPacker, Waiting
-from grain_molmo.tools.bench import fetch, packing
+from grain_molmo.stage_data import open_datasets
+from grain_molmo.stages import STAGES
+from grain_molmo.tools.bench import fetch, loader, packing, plan
 from grain_molmo.tools.bench.fetch_server import KINDS
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, best_knapsack
 from grain_molmo.tools.bench.packing_lengths import MIXTURES
 from grain_molmo.tools.bench.pictures import read_pictures, sample_pictures
+from grain_molmo.tools.bench.plan_data import repeated_stage, write_repeated_index
 from grain_molmo.tools.bench.report import speed_ratio, table, time_in_turn
 from grain_molmo.tools.cli import main
 
@@ -50,7 +59,7 @@ def test_a_table_aligns_numbers_to_the_right():
     ]
 
 
-@pytest.mark.parametrize("name", ["image", "video", "packing", "read", "loader", "convert", "fetch"])
+@pytest.mark.parametrize("name", ["image", "video", "packing", "plan", "read", "loader", "convert", "fetch"])
 def test_every_benchmark_explains_itself(name, capsys):
     assert main(["bench", name, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
@@ -218,6 +227,16 @@ def test_loader_measures_a_stage_with_video_without_the_ceiling_of_pictures(caps
     assert min(figures[key] for key in ("read_bytes_per_row", "cpu_s_per_row", "plan_s_per_example")) > 0
 
 
+def test_a_consumer_that_hardly_waits_is_what_limits(capsys):
+    words = ["--rows", "16", "--batch-size", "1", "--steps", "1", "--rounds", "1", "--threads", "1"]
+    figures = run_json(capsys, "loader", *words)["figures"]
+    settings = loader.LoaderSettings(Path("DATA"), "pretraining", 1, 1, 1, 1, "bytes", step_s=9.0)
+    *_, said = loader._describe(settings, {**figures, "waiting": 0.004})
+    assert said == "The consumer limits: it waited 0.40% of the time."
+    *_, said = loader._describe(settings, {**figures, "waiting": 0.5, "rendering": 0.9, "planning": 0.1})
+    assert said == "rendering limits: 90% of the time."
+
+
 def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):
     assert main(["bench", "loader", "--data-dir", str(tmp_path)]) == 1
     assert "grain-molmo convert" in capsys.readouterr().err
@@ -267,3 +286,48 @@ def test_convert_measures_one_process_and_several_that_write_the_same(capsys):
     assert one["records"] == two["records"] == 9000
     assert one["store_bytes"] == two["store_bytes"]
     assert math.isclose(one["ratio"], one["rows_per_s"] / figures["baseline_rows_per_s"])
+
+
+# ---- plan ----
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_registry_afterwards():
+    """The plan's benchmark registers sets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+        yield
+
+
+@pytest.fixture(scope="module")
+def plan_figures(data_dir):
+    """A benchmark of the plan over sets of 300 examples each."""
+    parser = argparse.ArgumentParser()
+    plan.add_arguments(parser)
+    words = ["--data-dir", str(data_dir), "--size", "300", "--batch-sizes", "2", "16", "--at", "3", "40"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_LEAST_ROWS", 16)
+        return plan.run(parser.parse_args([*words, "--threads", "2"]))
+
+
+def test_the_plan_s_states_are_of_the_steps_asked_for(plan_figures):
+    starts = plan_figures.figures["starts"]["from"]
+    assert [found["step"] for found in starts] == [0, 3, 40]
+    assert all(found["state_bytes"] > 300 for found in starts)
+
+
+def test_the_plan_is_timed_with_and_without_an_index(plan_figures):
+    steps = plan_figures.figures["steps"]
+    assert [(size, found["steps_without_index"]) for size, found in steps.items()] == [("2", 8), ("16", 1)]
+    assert all(0 < found["encoding"] < 1 for found in steps.values())
+    assert plan_figures.figures["index"]["bytes"] >= 5 * (300 * 16 + 32)
+    assert "with index" in "\n".join(plan_figures.text)
+
+
+def test_repeated_sets_have_the_lengths_that_their_index_says(data_dir, tmp_path, tokenizer):
+    stage = repeated_stage(STAGES["pretraining"], data_dir, 100)
+    encoder = Encoder(open_datasets(stage, tmp_path)[0], stage, tokenizer, 0)
+    write_repeated_index(tmp_path, encoder, 150)
+    index = LengthIndex.open(tmp_path, encoder, strict=True)
+    for draw in (Draw(name, 0, i) for name in encoder.datasets for i in range(0, 100, 7)):
+        assert index.get(draw) == lengths_of(encoder, draw)

@@ -110,11 +110,11 @@ def test_a_term_signal_stops_it_and_the_same_command_goes_on(store):
         "import os, signal, sys\n"
         "from grain_molmo import indexing\n"
         "from grain_molmo.tools.cli import main\n"
-        "join = indexing._join\n"
+        "write_epoch = indexing.write_epoch\n"
         "def stop(*args):\n"
-        "    join(*args)\n"
+        "    write_epoch(*args)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "indexing._join = stop\n"
+        "indexing.write_epoch = stop\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     words = ["index", "--data-dir", str(store), "--tokenizer", "bytes", "--n-procs", "2", "--json"]

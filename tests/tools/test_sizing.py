@@ -81,7 +81,7 @@ def test_slow_rendering_is_named_and_only_stages_with_video_are_told_to_prepare_
     assert "no: rendering" in out
 
 
-@pytest.mark.parametrize(("cost", "verdict"), [(1.2, "tight, 1.2x"), (0.8, "no: rendering 0.8x"), (3.0, "yes, 3.0x")])
+@pytest.mark.parametrize(("cost", "verdict"), [(1.2, "tight, 1.2x"), (0.8, "no: rendering 0.80x"), (3.0, "yes, 3.0x")])
 def test_the_verdict_tells_ample_from_tight_from_too_slow(capsys, measured, cost, verdict):
     pod = tpu_configs.pod("v5p-64")
     cpu_s = pod.threads / (cost * needs(pod, "sft", 4.0).host_rows_per_s)
@@ -94,7 +94,7 @@ def test_other_costs_can_be_put_in(capsys, measured):
     found = size_json(capsys, *words)["measured"]["sft"]
     assert found["cpu_s_per_row"] == 128 * 0.025
     assert found["plan_s_per_example"] == pytest.approx(20e-6)
-    assert found["source"].endswith("but for --crop-ms 25, but for --plan-us 20")
+    assert found["source"].endswith("but for --crop-ms 25 and --plan-us 20")
 
 
 @pytest.mark.parametrize("words", [["--crop-ms", "25"], ["--plan-us", "20"]])

@@ -3,6 +3,7 @@
   image    pictures from the store to the batch, against decoding and one plain resize
   video    frames of videos to patches, against decoding each video from start to end
   packing  rows from lengths, against the published knapsack and a first fit
+  plan     global batches of a pod, with an index of lengths against without; how soon a run starts and goes on
   read     records at random, against Grain's ArrayRecordDataSource
   loader   batches, against decoding the same pictures without a loader
   convert  rows into a store, against array_record alone
@@ -13,13 +14,14 @@
 
 import argparse
 
-from grain_molmo.tools.bench import convert, fetch, image, loader, packing, read, video
+from grain_molmo.tools.bench import convert, fetch, image, loader, packing, plan, read, video
 from grain_molmo.tools.bench.report import print_report
 
 _BENCHMARKS = {
     "image": image,
     "video": video,
     "packing": packing,
+    "plan": plan,
     "read": read,
     "loader": loader,
     "convert": convert,

@@ -42,6 +42,8 @@ from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.resize import use_one_opencv_thread
 
 _SEED = 0
+_STALL = 0.01
+"""A consumer that waits for less than this share of the time is what limits."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """The benchmark's report."""
     with tempfile.TemporaryDirectory(prefix="grain-molmo-bench-") as temporary:
-        data_dir = args.data_dir or _convert_sample(Path(temporary), args.stage, args.rows)
+        data_dir = args.data_dir or convert_sample(Path(temporary), args.stage, args.rows)
         settings = LoaderSettings(
             data_dir=data_dir,
             stage=args.stage,
@@ -133,7 +135,7 @@ def run(args: argparse.Namespace) -> Report:
     return Report("loader", shown, figures, _describe(settings, figures))
 
 
-def _convert_sample(data_dir: Path, stage: str, rows: int) -> Path:
+def convert_sample(data_dir: Path, stage: str, rows: int) -> Path:
     """Sample data, converted by a process of its own: what that takes of memory is not the loader's."""
     names = [name.replace("_", "-") for name in STAGES[stage].weights]
     options = ["--sample", "--rows", str(rows), "--data-dir", str(data_dir)]
@@ -286,7 +288,10 @@ def _most_ever_bytes() -> int:
 
 
 def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
-    limit = "rendering" if figures["rendering"] >= figures["planning"] else "planning"
+    limit = max("rendering", "planning", key=lambda part: figures[part])
+    limits = f"{limit} limits: {figures[limit]:.0%} of the time."
+    if figures["waiting"] < _STALL:
+        limits = f"The consumer limits: it waited {figures['waiting']:.2%} of the time."
     resume = "not measured" if figures["resume_s"] is None else f"{figures['resume_s']:.2f} s"
     ceiling = (
         ()
@@ -322,5 +327,5 @@ def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
         f"stage {settings.stage}, {settings.batch_size} rows a batch, {settings.threads} threads, tokenizer "
         f"{settings.tokenizer}, {settings.steps} batches in {settings.rounds} rounds, {settings.step_s:g} s a step",
         table(("", "measured"), rows),
-        f"{limit} limits: {figures[limit]:.0%} of the time.",
+        limits,
     ]

@@ -1,10 +1,12 @@
 """The files of tpu_configs: every shape is there, multiplies out, and fits; and the arithmetic behind it."""
 
+import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 import tpu_configs
@@ -18,7 +20,7 @@ PODS = [tpu_configs.pod(name) for name in tpu_configs.names()]
 
 
 def test_there_is_a_file_of_every_shape_from_8_to_256_chips_of_v5e_and_v6e_and_to_512_cores_of_v5p():
-    shapes = {f"{name}-{size * chip.counted}" for name, chip in CHIPS.items() for size in chip.sizes}
+    shapes = {f"{name}-{size * chip.counted}" for name, chip in CHIPS.items() for size in chip.slices}
     assert {pod.name for pod in PODS} == shapes
     assert {"v5e-8", "v5e-256", "v5p-8", "v5p-512", "v6e-8", "v6e-256"} <= shapes
 
@@ -149,7 +151,54 @@ def test_a_host_of_four_chips_renders_half_of_the_crops_of_rows_that_eight_devic
 
 # ---- on devices ----
 
-_ON_DEVICES = """
+
+@dataclass(frozen=True)
+class Device:
+    """A TPU as JAX describes it: where it is in the slice, and whose."""
+
+    id: int
+    process_index: int
+    coords: tuple[int, int, int]
+    device_kind: str
+    platform: str = "tpu"
+    core_on_chip: int = 0
+
+
+_KINDS = {"v5e": "TPU v5 lite", "v5p": "TPU v5", "v6e": "TPU v6 lite"}
+
+
+def devices_of(pod):
+    """The pod's devices, a host's being side by side: 2 x 2 of them, or all of 2 x 4."""
+    sides = (*pod.chip.slices[pod.chips], 1)[:3]
+    block = (2, 4, 1) if pod.host.chips == 8 else (2, 2, 1)
+    hosts: dict[tuple[int, ...], int] = {}
+    devices = []
+    for z, y, x in np.ndindex(*sides[::-1]):
+        host = hosts.setdefault((x // block[0], y // block[1], z // block[2]), len(hosts))
+        devices.append(Device(len(devices), host, (x, y, z), _KINDS[pod.name[:3]]))
+    return sorted(devices, key=lambda device: (device.process_index, device.id))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod.name)
+def test_on_the_real_topology_a_host_has_just_the_rows_and_parts_of_rows_that_it_was_sized_for(pod, stage, monkeypatch):
+    monkeypatch.setattr("jax.sharding.Mesh", lambda arranged, axes: arranged)
+    devices, run = devices_of(pod), pod.run(stage)
+    arranged = pod.mesh(stage, devices)
+    assert arranged.shape == (run.data, run.fsdp, run.context)
+    assert len({device.process_index for device in devices}) == pod.hosts
+    for host in range(pod.hosts):
+        places = [place for place, device in np.ndenumerate(arranged) if device.process_index == host]
+        assert len({place[:2] for place in places}) == max(1, pod.host.chips // run.context)
+        assert len({place[2] for place in places}) == min(pod.host.chips, run.context)
+
+
+@pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS)
+def test_a_slice_has_as_many_chips_as_its_sides_say(chip):
+    assert all(math.prod(sides) == chips for chips, sides in chip.slices.items())
+
+
+_PROGRAM = """
 from dataclasses import replace
 
 import jax
@@ -197,7 +246,7 @@ except ConfigError as error:
 def test_meshes_are_made_on_as_many_devices_and_the_loader_takes_them():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=256"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    words = [sys.executable, "-c", _ON_DEVICES]
+    words = [sys.executable, "-c", _PROGRAM]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pod v5e-8 has 8 devices, here are 256" in done.stdout
