@@ -136,7 +136,6 @@ def render_rows(
     batch = _empty_batch(layout, len(rows), len(shards), buffers or ImageBuffers())
     images = _Images.of(batch["images"], shards)
     placed = [[*_place_row(batch, row, examples, layout)] for row, examples in enumerate(rows)]
-    cleared = [pool.submit(np.copyto, crops_CPD, np.uint8(0)) for crops_CPD in images.unused(placed)]
     slots = [
         (row, position, slot, images.crops(row, pieces))
         for row, (examples, places) in enumerate(zip(rows, placed, strict=True))
@@ -146,6 +145,7 @@ def render_rows(
     ]
     slots.sort(key=lambda each: -each[2].cost)  # the longest first, so that all threads end about together
     jobs = [(row, position, pool.submit(render_slot, slot, crops)) for row, position, slot, crops in slots]
+    cleared = [pool.submit(np.copyto, crops_CPD, np.uint8(0)) for crops_CPD in images.unused(placed)]
     infos = [[place.info for place in places] for places in placed]
     # All of them before any is blanked: an example's other pictures may still be on their way.
     outcomes = [(row, position, job.result()) for row, position, job in jobs]

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+# Meshes need devices: eight on the CPU, which must be said before JAX starts.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+
 import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
 

@@ -24,14 +24,19 @@ def command_line(options: dict[str, Any]) -> list[str]:
     return [f"--{key}={value}" for key, value in options.items()]
 
 
-def start(options: dict[str, Any], devices: int = 1) -> subprocess.Popen[str]:
-    """The trainer in a process of its own, with so many devices of the CPU; its log comes out of its stdout."""
+def start(options: dict[str, Any], devices: int | None = None) -> subprocess.Popen[str]:
+    """The trainer in a process of its own, with so many devices of the CPU; its log comes out of its stdout.
+
+    By default with as many as there are here: XLA cuts work up by their number, which shows in the last bits.
+    """
     command = [sys.executable, "-m", "grain_molmo.examples.train", *command_line({**options, "log": "/dev/stdout"})]
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = {"JAX_PLATFORMS": "cpu"}
+    if devices is not None:
+        flags["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **flags})
 
 
-def run(options: dict[str, Any], devices: int = 1) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def run(options: dict[str, Any], devices: int | None = None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Runs the trainer to its end: the lines of its steps, and its summary."""
     out, _ = (process := start(options, devices)).communicate()
     assert process.returncode == 0, out

@@ -27,19 +27,23 @@ SETS = (
     *(f"molmo2-{name}" for name in (*VIDEO_SETS, "multiimageqa", "synmultiimageqa", "multiimagepoint")),
 )
 MESHES = {
-    1: {"pretraining": {"data": 8}, "sft": {"data": 4, "context": 2}, "long_context": {"context": 4, "data": 2}},
+    1: {
+        "pretraining": {"data": 4, "tensor": 2},
+        "sft": {"data": 4, "context": 2},
+        "long_context": {"context": 4, "data": 2},
+    },
     2: {
-        "pretraining": {"fsdp": 8},
-        "sft": {"context": 2, "data": 4},  # each row lies on both processes
+        "pretraining": {"tensor": 2, "fsdp": 4},
+        "sft": {"context": 2, "data": 4},
         "long_context": {"data": 2, "context": 4},
     },
     4: {
-        "pretraining": {"data": 4, "fsdp": 2},
+        "pretraining": {"data": 2, "fsdp": 2, "tensor": 2},
         "sft": {"data": 2, "context": 2, "tensor": 2},
         "long_context": {"fsdp": 2, "context": 4},
     },
 }
-"""Meshes of the eight devices by number of processes. A stage has its context shards on all of them."""
+"""Meshes of the eight devices by number of processes; a stage has as many context shards on all of them."""
 
 
 def launch(count: int, jobs: Sequence[Job], data_dir: Path, folder: Path) -> list[list[Found]]:
