@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 import grain
@@ -36,7 +35,7 @@ from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import Batch, ImageBuffers, render_rows
 from grain_molmo.stage_data import open_datasets, plan_phases
-from grain_molmo.stages import Stage
+from grain_molmo.stages import Stage, customized
 from grain_molmo.stats import BatchInfo, LoaderStats
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.resize import use_one_opencv_thread
@@ -93,7 +92,7 @@ def make_loader(
         ConfigError: unknown names, weights, sizes or tokenizer.
         StoreError: a dataset was not converted into the folder, or a shard is missing.
     """
-    chosen = _customize(find_stage(stage, recipe), batch_size, seq_len, max_frames)
+    chosen = customized(find_stage(stage, recipe), batch_size=batch_size, seq_len=seq_len, max_frames=max_frames)
     try:
         seed = operator.index(seed)  # a numpy integer must draw as the int does, and goes into the state
     except TypeError as error:
@@ -135,15 +134,6 @@ def _own_part(
     if (index, count) != (jax.process_index(), jax.process_count()):
         raise ConfigError(f"process_index {index} of {count} with a mesh: its devices say what is rendered where")
     return ProcessPart.of_mesh(batch_size, mesh)
-
-
-def _customize(stage: Stage, batch_size: int | None, seq_len: int | None, max_frames: int | None) -> Stage:
-    if max_frames is not None and not stage.max_frames:
-        raise ConfigError(f"max_frames={max_frames}: stage {stage.name!r} has no video")
-    # What is no number, the stage refuses.
-    crops_per_row = max(stage.crops_per_row, max_frames) if isinstance(max_frames, Integral) else None
-    wishes = {"batch_size": batch_size, "seq_len": seq_len, "max_frames": max_frames, "crops_per_row": crops_per_row}
-    return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 
 
 class Loader(grain.DatasetIterator[Batch]):

@@ -90,7 +90,7 @@ class LoaderStats:
         if example.blanked:
             message = f"media left blank: {_where(example)}: {example.detail}"
             self._count(self.skipped_media, example.blanked, message)
-        elif example.frames:
+        elif example.frames_from:
             self.frames[example.frames_from] += example.frames
         if example.frames < example.frames_wanted:
             if not self.shortened_videos:

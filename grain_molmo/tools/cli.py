@@ -18,8 +18,10 @@ _COMMANDS = {
     "demo": ("grain_molmo.tools.demo", "sample data, converted, packed, and a picture of what the model sees"),
     "convert": ("converters.to_arrayrecord", "hub, local or sample rows into the store"),
     "inspect": ("grain_molmo.tools.inspect", "what is in a store, or what would be on the hub"),
+    "index": ("grain_molmo.tools.index", "lengths of a stage's examples, so that plans need not encode them"),
     "verify": ("grain_molmo.tools.verify", "whether a store is sound: checksums, records, references, media"),
     "bench": ("grain_molmo.tools.bench", "how fast this machine reads, decodes, packs and loads"),
+    "size": ("grain_molmo.tools.sizing", "what TPU pods need of their hosts, and whether these keep up"),
 }
 
 _EPILOG = """\

@@ -129,7 +129,25 @@ def test_packing_says_whether_ours_is_as_full(capsys):
     out = capsys.readouterr().out
     assert "pretraining: rows of 4,096" in out
     assert "sft: rows of 16,384" in out
-    assert out.count("the published knapsack (") == 2
+    assert "long_context: rows of 36,864" in out
+    assert out.count("the published knapsack (") == 3
+
+
+def test_held_pixels_are_those_of_the_examples_that_wait():
+    tally = packing.Tally()
+    lengths = [(4, 1), (9, 2), (9, 3), (9, 4)]  # rows go when examples 2 and 3 come: [0], then [1]
+    packer = FirstFitPacker(10, 10, open_rows=2)
+    tally.feed(packer, [Waiting(position, *pair, None) for position, pair in enumerate(lengths)])
+    assert tally.held_crops == [1, 3, 6, 9]
+    figures = tally.figures(MIXTURES["sft"], crop_bytes=10)
+    assert (figures["held_bytes_most"], figures["held_bytes_mean"]) == (90, 47.5)
+
+
+def test_packing_takes_the_lengths_of_a_store(capsys, data_dir):
+    words = ["--data-dir", str(data_dir), "--stage", "sft", "--examples", "120"]
+    found = run_json(capsys, "packing", *words)["figures"]["sft"]["packers"]
+    assert found["ours"]["held_bytes_most"] == 0 < found["published knapsack"]["held_bytes_most"]
+    assert found["ours"]["rows"] > 0
 
 
 # ---- read ----
@@ -186,8 +204,18 @@ def test_loader_measures_sample_data(capsys):
     assert 0 < figures["token_fill"] <= 1
     assert 0 < figures["crop_fill"] <= 1
     assert figures["resume_s"] is not None
-    assert figures["pictures_per_s"] > 0
+    assert figures["ratio"] > 0
     assert figures["peak_bytes"] > figures["added_bytes"]
+
+
+def test_loader_measures_a_stage_with_video_without_the_ceiling_of_pictures(capsys):
+    words = ["--stage", "sft", "--rows", "8", "--batch-size", "1", "--steps", "2", "--rounds", "1", "--threads", "1"]
+    figures = run_json(capsys, "loader", *words)["figures"]
+    assert figures["ratio"] is None
+    assert figures["crops_per_s"] > 0
+    assert math.isclose(figures["examples_per_s"], figures["rows_per_s"] * figures["examples_per_row"])
+    assert math.isclose(figures["read_bytes_per_s"], figures["rows_per_s"] * figures["read_bytes_per_row"])
+    assert min(figures[key] for key in ("read_bytes_per_row", "cpu_s_per_row", "plan_s_per_example")) > 0
 
 
 def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):

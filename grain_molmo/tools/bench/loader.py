@@ -2,11 +2,17 @@
 
 A loader is made as a training program makes it, over your data folder or over sample data converted for it. Each round
 makes a new loader, sets the state that the round before ended with, and takes batches as fast as they come. Right after
-it, the ceiling: the same pictures, their bytes in memory, decoded and resized once to 378 x 378 (OpenCV, linear,
-uint8) by as many threads, without a loader. The ratio is pictures a second of the loader where the ceiling is 1.
+it, in a stage of pictures, the ceiling: the same pictures, their bytes in memory, decoded and resized once to 378 x 378
+(OpenCV, linear, uint8) by as many threads, without a loader. The ratio is pictures a second of the loader where the
+ceiling is 1. What a video costs depends on its codec, size and length; `grain-molmo bench video` compares it with
+decoding it from start to end.
 
 "waiting", "planning" and "rendering" are shares of the time that batches were taken in. A consumer that does nothing
-waits all the time; of the other two, the one near 100 % is what limits the loader.
+waits all the time; of the other two, the one near 100 % is what limits the loader. With --step-seconds the consumer
+takes so long over each batch, as a device does over a step; the share that it waits is the data stall.
+
+Seconds of the processor are those of the whole process, all threads and planning included, for a row that is handed
+out. `grain-molmo size` reads them, the bytes and the planning from --json.
 """
 
 import argparse
@@ -32,7 +38,7 @@ from grain_molmo.stages import STAGES, Stage
 from grain_molmo.stats import BatchInfo
 from grain_molmo.tools.bench.pictures import decode_and_resize
 from grain_molmo.tools.bench.report import Report, positive, table, timed
-from grain_molmo.vision.lazy import LazyImage
+from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.resize import use_one_opencv_thread
 
 _SEED = 0
@@ -47,6 +53,7 @@ class LoaderSettings:
         stage, batch_size, threads, tokenizer: as for `make_loader`.
         steps: batches to take in all.
         rounds: in so many rounds.
+        step_s: seconds that the consumer takes over each.
     """
 
     data_dir: Path
@@ -56,6 +63,7 @@ class LoaderSettings:
     rounds: int
     threads: int
     tokenizer: str
+    step_s: float = 0.0
 
     def new_loader(self) -> Loader:
         """A loader that has not begun."""
@@ -76,7 +84,9 @@ class _Round:
     first_batch_s: float
     seconds: float = 0.0
     wait_s: float = 0.0
+    cpu_s: float = 0.0
     infos: list[BatchInfo] = field(default_factory=list)
+    read_bytes: int = 0
     num_pictures: int = 0
     ceiling_pictures_per_s: float = 0.0
 
@@ -99,6 +109,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=4, metavar="N", help="of the loader and the ceiling (4)")
     parser.add_argument("--tokenizer", default="bytes", help='file, folder, hub name or "bytes" (bytes)')
     parser.add_argument("--rows", type=positive, default=64, metavar="N", help="rows of each sample set (64)")
+    parser.add_argument(
+        "--step-seconds", type=float, default=0.0, metavar="S", help="what the consumer takes over a batch (0)"
+    )
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -106,7 +119,14 @@ def run(args: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory(prefix="grain-molmo-bench-") as temporary:
         data_dir = args.data_dir or _convert_sample(Path(temporary), args.stage, args.rows)
         settings = LoaderSettings(
-            data_dir, args.stage, args.batch_size, args.steps, args.rounds, args.threads, args.tokenizer
+            data_dir=data_dir,
+            stage=args.stage,
+            batch_size=args.batch_size,
+            steps=args.steps,
+            rounds=args.rounds,
+            threads=args.threads,
+            tokenizer=args.tokenizer,
+            step_s=args.step_seconds,
         )
         figures = measure(settings)
     shown = {**vars(settings), "data_dir": str(args.data_dir) if args.data_dir else f"sample of {args.rows} rows"}
@@ -126,15 +146,15 @@ def _convert_sample(data_dir: Path, stage: str, rows: int) -> Path:
 
 
 def measure(settings: LoaderSettings) -> dict[str, Any]:
-    """Speeds, shares of the time, memory, and the ratio to the ceiling."""
+    """Speeds, shares of the time, memory, what a row costs, and in a stage of pictures the ratio to the ceiling."""
     bytes_before = _resident_bytes()
     first, state, stage = _take_batches(settings, None)
     peak_bytes = _peak_bytes()  # before the ceiling holds pictures
     rounds = [first]
-    _measure_ceiling(settings, first)
+    _look_at_media(settings, stage, first)
     for _ in range(1, settings.rounds):
         found, state, _ = _take_batches(settings, state)
-        _measure_ceiling(settings, found)
+        _look_at_media(settings, stage, found)
         rounds.append(found)
     examples = [example for found in rounds for example in found.examples]
     infos = [info for found in rounds for info in found.infos]
@@ -142,14 +162,19 @@ def measure(settings: LoaderSettings) -> dict[str, Any]:
     rows = sum(len(info.rows) for info in infos)
     tokens, crops = (sum(_extent(getattr(example, key)) for example in examples) for key in ("tokens", "crops"))
     resumed = [found.first_batch_s for found in rounds[1:]]
+    read_bytes = sum(found.read_bytes for found in rounds)
     return {
         "first_batch_s": first.first_batch_s,
         "resume_s": statistics.median(resumed) if resumed else None,
         "examples_per_s": len(examples) / seconds,
         "rows_per_s": rows / seconds,
-        "pictures_per_s": statistics.median(found.pictures_per_s for found in rounds),
-        "ceiling_pictures_per_s": statistics.median(found.ceiling_pictures_per_s for found in rounds),
-        "ratio": statistics.median(found.pictures_per_s / found.ceiling_pictures_per_s for found in rounds),
+        "crops_per_s": crops / seconds,
+        "read_bytes_per_s": read_bytes / seconds,
+        "examples_per_row": len(examples) / rows,
+        "read_bytes_per_row": read_bytes / rows,
+        "cpu_s_per_row": sum(found.cpu_s for found in rounds) / rows,
+        "plan_s_per_example": sum(info.plan_s for info in infos) / len(examples),
+        **_ceiling(rounds),
         "token_fill": tokens / (rows * stage.seq_len),
         "crop_fill": crops / (rows * stage.crops_per_row),
         "waiting": sum(found.wait_s for found in rounds) / seconds,
@@ -161,6 +186,16 @@ def measure(settings: LoaderSettings) -> dict[str, Any]:
     }
 
 
+def _ceiling(rounds: Sequence[_Round]) -> dict[str, float | None]:
+    """Pictures a second, of the ceiling, too, and their ratio; None of a stage with video."""
+    keys = ("pictures_per_s", "ceiling_pictures_per_s", "ratio")
+    if not all(found.num_pictures for found in rounds):
+        return dict.fromkeys(keys)
+    ratios = [found.pictures_per_s / found.ceiling_pictures_per_s for found in rounds]
+    speeds = [[getattr(found, key) for found in rounds] for key in keys[:2]]
+    return dict(zip(keys, map(statistics.median, (*speeds, ratios)), strict=True))
+
+
 def _take_batches(settings: LoaderSettings, state: dict[str, Any] | None) -> tuple[_Round, dict[str, Any], Stage]:
     """One round of a loader, without its ceiling; the state it ended in; and the stage."""
     started = time.perf_counter()
@@ -169,52 +204,59 @@ def _take_batches(settings: LoaderSettings, state: dict[str, Any] | None) -> tup
         started = time.perf_counter()
         loader.set_state(state)
     next(loader)
-    begun = time.perf_counter()
+    begun, cpu_begun = time.perf_counter(), time.process_time()
     found = _Round(first_batch_s=begun - started)
     waited_before = loader.stats()["wait_s"]
     for _ in range(max(1, settings.steps // settings.rounds)):
+        time.sleep(settings.step_s)
         next(loader)
         assert loader.batch_info is not None
         found.infos.append(loader.batch_info)
     found.seconds = time.perf_counter() - begun
+    found.cpu_s = time.process_time() - cpu_begun
     found.wait_s = loader.stats()["wait_s"] - waited_before
     state = loader.get_state()
     loader.close()
     return found, state, loader.stage
 
 
-def _measure_ceiling(settings: LoaderSettings, found: _Round) -> None:
+def _look_at_media(settings: LoaderSettings, stage: Stage, found: _Round) -> None:
+    """Adds the bytes of the media that the round read; in a stage of pictures also the ceiling, which decodes them."""
+    names = {example.dataset for example in found.examples}
+    datasets = {name: get_dataset(name, split=stage.split, data_dir=settings.data_dir) for name in names}
+    shown = [
+        (example, medium)
+        for example in found.examples
+        if not example.blanked
+        for medium in _media(datasets[example.dataset], example)
+    ]
+    found.read_bytes = sum(_num_bytes(example, medium) for example, medium in shown)
+    if not stage.max_frames:
+        _measure_ceiling(settings, found, [medium for _, medium in shown])
+
+
+def _media(dataset: Dataset, example: ExampleInfo) -> list[LazyImage | LazyVideo]:
+    shown = dataset.get(example.index, example_rng(_SEED, example.dataset, example.epoch, example.index))
+    image, video = shown.get("image"), shown.get("video")
+    pictures = image if isinstance(image, list | tuple) else [image]
+    return [medium for medium in (*pictures, video) if medium is not None]
+
+
+def _num_bytes(example: ExampleInfo, medium: LazyImage | LazyVideo) -> int:
+    if isinstance(medium, LazyVideo) and medium.frames_ref is not None and example.frames_from == "prepared":
+        return medium.frames_ref.num_bytes
+    return medium.ref.num_bytes
+
+
+def _measure_ceiling(settings: LoaderSettings, found: _Round, pictures: Sequence[LazyImage | LazyVideo]) -> None:
     """Decodes and resizes the round's pictures; adds their number and how many a second that is."""
-    encoded = _encoded_pictures(settings, found.examples)
+    files = {picture.ref.sha256: picture.encoded() for picture in {each.ref.sha256: each for each in pictures}.values()}
+    encoded = [files[picture.ref.sha256] for picture in pictures]  # one that comes twice is held once
     found.num_pictures = len(encoded)
     use_one_opencv_thread()
     with ThreadPoolExecutor(settings.threads) as pool:
         seconds = timed(lambda: list(pool.map(decode_and_resize, encoded)))
     found.ceiling_pictures_per_s = len(encoded) / seconds
-
-
-def _encoded_pictures(settings: LoaderSettings, examples: Sequence[ExampleInfo]) -> list[bytes]:
-    """The files of the pictures that the examples showed, in order; one that comes twice is held once."""
-    split = STAGES[settings.stage].split
-    names = {example.dataset for example in examples}
-    datasets = {name: get_dataset(name, split=split, data_dir=settings.data_dir) for name in names}
-    files: dict[str, bytes] = {}
-    encoded = []
-    for example in examples:
-        if example.blanked:
-            continue
-        for picture in _pictures(datasets[example.dataset], example):
-            key = picture.ref.sha256
-            if key not in files:
-                files[key] = picture.encoded()
-            encoded.append(files[key])
-    return encoded
-
-
-def _pictures(dataset: Dataset, example: ExampleInfo) -> list[LazyImage]:
-    shown = dataset.get(example.index, example_rng(_SEED, example.dataset, example.epoch, example.index))
-    image = shown.get("image")
-    return list(image) if isinstance(image, list | tuple) else [] if image is None else [image]
 
 
 def _extent(span: tuple[int, int]) -> int:
@@ -246,17 +288,30 @@ def _most_ever_bytes() -> int:
 def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
     limit = "rendering" if figures["rendering"] >= figures["planning"] else "planning"
     resume = "not measured" if figures["resume_s"] is None else f"{figures['resume_s']:.2f} s"
+    ceiling = (
+        ()
+        if figures["ratio"] is None
+        else (
+            ("pictures/s", f"{figures['pictures_per_s']:.1f}"),
+            ("pictures/s of the ceiling: decode + one resize, no loader", f"{figures['ceiling_pictures_per_s']:.1f}"),
+            ("ratio to the ceiling", f"{figures['ratio']:.2f}"),
+        )
+    )
     rows = [
         ("first batch, from make_loader on", f"{figures['first_batch_s']:.2f} s"),
         ("next batch after set_state", resume),
         ("examples/s", f"{figures['examples_per_s']:.1f}"),
-        ("rows/s", f"{figures['rows_per_s']:.1f}"),
-        ("pictures/s", f"{figures['pictures_per_s']:.1f}"),
-        ("pictures/s of the ceiling: decode + one resize, no loader", f"{figures['ceiling_pictures_per_s']:.1f}"),
-        ("ratio to the ceiling", f"{figures['ratio']:.2f}"),
+        ("rows/s", f"{figures['rows_per_s']:.2f}"),
+        ("crops/s, a frame is one", f"{figures['crops_per_s']:.0f}"),
+        ("media read, MB/s", f"{figures['read_bytes_per_s'] / 1e6:.1f}"),
+        ("examples a row", f"{figures['examples_per_row']:.2f}"),
+        ("media read a row, MB", f"{figures['read_bytes_per_row'] / 1e6:.2f}"),
+        ("seconds of the processor a row", f"{figures['cpu_s_per_row']:.3f}"),
+        ("planning an example, ms", f"{figures['plan_s_per_example'] * 1e3:.2f}"),
+        *ceiling,
         ("tokens filled", f"{figures['token_fill']:.1%}"),
         ("crops filled", f"{figures['crop_fill']:.1%}"),
-        ("time waiting", f"{figures['waiting']:.0%}"),
+        ("time waiting", f"{figures['waiting']:.1%}"),
         ("time planning", f"{figures['planning']:.0%}"),
         ("time rendering", f"{figures['rendering']:.0%}"),
         ("peak memory of the process", f"{figures['peak_bytes'] / 1e6:,.0f} MB"),
@@ -265,7 +320,7 @@ def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
     ]
     return [
         f"stage {settings.stage}, {settings.batch_size} rows a batch, {settings.threads} threads, tokenizer "
-        f"{settings.tokenizer}, {settings.steps} batches in {settings.rounds} rounds",
+        f"{settings.tokenizer}, {settings.steps} batches in {settings.rounds} rounds, {settings.step_s:g} s a step",
         table(("", "measured"), rows),
         f"{limit} limits: {figures[limit]:.0%} of the time.",
     ]

@@ -1,13 +1,19 @@
-"""How full rows get, how long examples wait for it, and what planning costs.
+"""How full rows get, how long examples wait for it, what planning costs, and what is held decoded meanwhile.
 
 Lengths are drawn by a seeded generator (see `packing_lengths`), so that no data is needed and no media can be opened:
 
-  pretraining  a picture of log-normal size in at most 8 crops, text by the 60/25/5/5/5 mixture; rows of 4,096 x 24
-  sft          15 % text, 45 % a picture, 15 % two to five, 25 % video of up to 128 frames; rows of 16,384 x 128
+  pretraining   a picture of log-normal size in at most 8 crops, text by the 60/25/5/5/5 mixture; rows of 4,096 x 24
+  sft           15 % text, 45 % a picture, 15 % two to five, 25 % video of up to 128 frames; rows of 16,384 x 128
+  long_context  the same with up to 384 frames; rows of 36,864 x 384
+
+or, with --data-dir, they are those of a stage over that store, from its index of lengths where there is one.
 
 On the same examples in the same run, chunk by chunk in turn: our packer; the published one, a two-dimensional knapsack
 over 48 examples (Molmo2 §7.1, written from its description); and a first fit with 32 open rows. "of bound" is the
-share of the lower bound max(sum of tokens / T, sum of crops / C) over the examples packed so far.
+share of the lower bound max(sum of tokens / T, sum of crops / C) over the examples packed so far. "held" are the
+pixels of the examples that wait, at most and on average: the published packer takes decoded examples (float32 in
+pretraining, uint8 later), with a buffer in each worker process, and so would a first fit; ours takes lengths, and only
+what is packed is decoded.
 
 Beside it the cost of drawing an example from the mixture, of both together, and of the whole plan loop around a
 look-up in place of encoding.
@@ -17,7 +23,7 @@ import argparse
 import bisect
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,8 +32,9 @@ from grain_molmo.packing.planner import RowPacker, Waiting
 from grain_molmo.packing.rows import PackedRows, PlanPhase
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, Row
-from grain_molmo.tools.bench.packing_lengths import MIXTURES, LengthMixture
+from grain_molmo.tools.bench.packing_lengths import MIXTURES, Rows, rows_of, stored_examples
 from grain_molmo.tools.bench.report import Report, positive, table
+from grain_molmo.tools.index import add_run_arguments, encoder_of
 
 OURS, KNAPSACK, FIRST_FIT = "ours", "published knapsack", "first fit, 32 rows"
 _CHUNK = 1000
@@ -59,6 +66,7 @@ class Tally:
         rows, examples, tokens, crops: packed so far.
         longest_wait_examples: most examples that came after one before its row was done.
         longest_wait_rows: most rows that were done between an example's arrival and its own row.
+        held_crops: crops of the examples that wait, after each example that comes.
         us_per_example: microseconds, by chunk.
     """
 
@@ -68,8 +76,10 @@ class Tally:
     crops: int = 0
     longest_wait_examples: int = 0
     longest_wait_rows: int = 0
+    held_crops: list[int] = field(default_factory=list)
     us_per_example: list[float] = field(default_factory=list)
     _done_at: list[int] = field(default_factory=list, repr=False)  # for each row, the example that completed it
+    _waiting_crops: int = field(default=0, repr=False)
 
     def feed(self, packer: Packer, chunk: Sequence[Waiting[None]]) -> None:
         """Packs a chunk, timed; what it came to is counted afterwards."""
@@ -80,8 +90,12 @@ class Tally:
             if row is not None:
                 rows.append((waiting.position, row))
         self.us_per_example.append((time.perf_counter() - started) / len(chunk) * 1e6)
-        for position, row in rows:
-            self._count(position, row)
+        done = dict(rows)
+        for waiting in chunk:
+            self._waiting_crops += waiting.crops
+            self.held_crops.append(self._waiting_crops)
+            if row := done.get(waiting.position):
+                self._count(waiting.position, row)
 
     def _count(self, position: int, row: Row) -> None:
         oldest = min(waiting.position for waiting in row)
@@ -92,10 +106,17 @@ class Tally:
         self.rows += 1
         self.examples += len(row)
         self.tokens += sum(waiting.tokens for waiting in row)
-        self.crops += sum(waiting.crops for waiting in row)
+        crops = sum(waiting.crops for waiting in row)
+        self.crops += crops
+        self._waiting_crops -= crops
 
-    def figures(self, mixture: LengthMixture) -> dict[str, Any]:
-        """The tally as JSON-able values, with fills as shares of the rows' budgets."""
+    def figures(self, mixture: Rows, crop_bytes: int) -> dict[str, Any]:
+        """The tally as JSON-able values, with fills as shares of the rows' budgets.
+
+        Args:
+            mixture: what was packed.
+            crop_bytes: that each crop of an example that waits takes.
+        """
         rows = max(1, self.rows)
         bound = max(self.tokens / mixture.max_tokens, self.crops / mixture.max_crops)
         return {
@@ -107,28 +128,46 @@ class Tally:
             "us_per_example": statistics.median(self.us_per_example),
             "longest_wait_examples": self.longest_wait_examples,
             "longest_wait_rows": self.longest_wait_rows,
+            "held_bytes_most": max(self.held_crops) * crop_bytes,
+            "held_bytes_mean": statistics.mean(self.held_crops) * crop_bytes,
         }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
     parser.add_argument("--examples", type=positive, default=20_000, metavar="N", help="examples to pack (20000)")
-    parser.add_argument("--mixture", choices=[*MIXTURES, "both"], default="both", help="kind of lengths (both)")
-    parser.add_argument("--seed", type=int, default=0, help="of the generator")
+    parser.add_argument("--mixture", choices=[*MIXTURES, "all"], default="all", help="kind of lengths (all)")
+    data_dir = "pack a stage over this store instead; the arguments below say which"
+    add_run_arguments(parser, data_dir=data_dir, tokenizer="bytes")
 
 
 def run(args: argparse.Namespace) -> Report:
     """The benchmark's report."""
-    names = list(MIXTURES) if args.mixture == "both" else [args.mixture]
-    figures = {name: measure(MIXTURES[name], args.examples, args.seed) for name in names}
-    text = [paragraph for name in names for paragraph in _describe(name, figures[name])]
-    settings = {"examples": args.examples, "mixtures": names, "seed": args.seed}
-    return Report("packing", settings, figures, text)
+    settings: dict[str, Any] = {"examples": args.examples, "seed": args.seed}
+    if args.data_dir is not None:
+        return _run_stored(args, settings)
+    names = list(MIXTURES) if args.mixture == "all" else [args.mixture]
+    figures = {
+        name: measure(MIXTURES[name], MIXTURES[name].examples(args.examples, args.seed), args.seed) for name in names
+    }
+    text = [paragraph for name in names for paragraph in _describe(name, MIXTURES[name], figures[name])]
+    return Report("packing", {**settings, "mixtures": names}, figures, text)
 
 
-def measure(mixture: LengthMixture, count: int, seed: int) -> dict[str, Any]:
+def _run_stored(args: argparse.Namespace, settings: Mapping[str, Any]) -> Report:
+    encoder = encoder_of(args)
+    stage, rows = encoder.stage, rows_of(encoder.stage)
+    lengths, num_known = stored_examples(encoder, args.data_dir, args.examples)
+    figures = {stage.name: measure(rows, lengths, args.seed)}
+    text = _describe(stage.name, rows, figures[stage.name])
+    text += [f"{num_known:,} of {len(lengths):,} lengths came from the index, the others were encoded."]
+    stored = {"data_dir": str(args.data_dir), "stage": stage.name, "recipe": args.recipe, "tokenizer": args.tokenizer}
+    return Report("packing", {**settings, **stored}, figures, text)
+
+
+def measure(mixture: Rows, lengths: Sequence[tuple[int, int]], seed: int) -> dict[str, Any]:
     """Figures by packer, and microseconds an example of the plan's parts."""
-    lengths = mixture.examples(count, seed)
+    count = len(lengths)
     packers: dict[str, Packer] = {
         OURS: RowPacker(mixture.max_tokens, mixture.max_crops, PRETRAINING_STAGE.waiting),
         KNAPSACK: KnapsackPacker(mixture.max_tokens, mixture.max_crops, mixture.image_weight),
@@ -142,7 +181,10 @@ def measure(mixture: LengthMixture, count: int, seed: int) -> dict[str, Any]:
         for name, packer in packers.items():
             tallies[name].feed(packer, chunk)
         draw_us.append(_draw_us(stream, ends))
-    results = {name: tally.figures(mixture) for name, tally in tallies.items()}
+    # Ours takes lengths: what waits in it is not decoded yet.
+    results = {
+        name: tally.figures(mixture, 0 if name == OURS else mixture.crop_bytes) for name, tally in tallies.items()
+    }
     draw, pack = statistics.median(draw_us), results[OURS]["us_per_example"]
     plan = {"draw_us": draw, "pack_us": pack, "sum_us": draw + pack, "loop_us": _loop_us(mixture, lengths, seed)}
     return {
@@ -172,7 +214,7 @@ class _Lengths:
     cost: int = 0
 
 
-def _loop_us(mixture: LengthMixture, lengths: Sequence[tuple[int, int]], seed: int) -> float:
+def _loop_us(mixture: Rows, lengths: Sequence[tuple[int, int]], seed: int) -> float:
     """Microseconds an example of the whole plan, with a look-up in place of encoding."""
     encoded = iter([_Lengths(*pair) for pair in lengths])
     plan = iter(
@@ -201,8 +243,8 @@ def _loop_us(mixture: LengthMixture, lengths: Sequence[tuple[int, int]], seed: i
     return statistics.median(per_batch) if per_batch else float("nan")
 
 
-def _describe(name: str, figures: dict[str, Any]) -> list[str]:
-    mixture, packers, plan = MIXTURES[name], figures["packers"], figures["plan"]
+def _describe(name: str, mixture: Rows, figures: dict[str, Any]) -> list[str]:
+    packers, plan = figures["packers"], figures["plan"]
     rows = [
         (
             packer,
@@ -213,10 +255,23 @@ def _describe(name: str, figures: dict[str, Any]) -> list[str]:
             f"{found['us_per_example']:.1f}",
             found["longest_wait_examples"],
             found["longest_wait_rows"],
+            f"{found['held_bytes_most'] / 1e6:,.0f} MB",
+            f"{found['held_bytes_mean'] / 1e6:,.0f} MB",
         )
         for packer, found in packers.items()
     ]
-    header = ("packer", "rows", "tokens", "crops", "of bound", "µs/example", "longest wait, examples", "rows")
+    header = (
+        "packer",
+        "rows",
+        "tokens",
+        "crops",
+        "of bound",
+        "µs/example",
+        "longest wait, examples",
+        "rows",
+        "most held",
+        "mean",
+    )
     verdict = "at least as full as" if figures["at_least_as_full"] else "LESS FULL than"
     return [
         f"{name}: rows of {mixture.max_tokens:,} tokens and {mixture.max_crops} crops\n\n{table(header, rows)}",

@@ -1,12 +1,21 @@
-"""Lengths of examples, drawn as a mixture would give them, without data."""
+"""Lengths of examples: drawn as a mixture would give them, without data, or those of a store."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from grain_molmo.vision.crops import select_tiling
+from grain_molmo.encode import Encoder
+from grain_molmo.errors import ExampleError
+from grain_molmo.lengths import LengthIndex, lengths_of
+from grain_molmo.packing.mixture import MixedStream
+from grain_molmo.stage_data import plan_phases
+from grain_molmo.stages import LONG_CONTEXT_STAGE, SFT_STAGE, STAGES, Stage
+from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH, select_tiling
 
+_CROP_BYTES = PATCHES_PER_CROP * VALUES_PER_PATCH
 _MAX_CROPS = 8
 _TOKENS_PER_FRAME = 89
 
@@ -20,26 +29,59 @@ _PRETRAINING_TEXTS = (
 )
 
 
-@dataclass(frozen=True)
-class LengthMixture:
-    """A kind of data to pack.
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows to pack into, and what the published packer makes of them.
 
     Attributes:
-        draw: tokens and crops of one example.
         max_tokens, max_crops: budgets of a row.
         image_weight: what the published packer counts a crop for, where a token counts 1 (Molmo2 §7.1).
+        crop_bytes: of a decoded crop while it waits there (Molmo2 §3.2).
     """
 
-    draw: Callable[[np.random.RandomState], tuple[int, int]]
     max_tokens: int
     max_crops: int
     image_weight: int
+    crop_bytes: int = _CROP_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthMixture(Rows):
+    """Generated data to pack; `draw` gives tokens and crops of one example."""
+
+    draw: Callable[[np.random.RandomState], tuple[int, int]]
 
     def examples(self, count: int, seed: int) -> list[tuple[int, int]]:
         """(tokens, crops) of each example; an example longer than a row is cut to it."""
         rng = np.random.RandomState(np.random.MT19937(seed))
         drawn = (self.draw(rng) for _ in range(count))
         return [(min(tokens, self.max_tokens), min(crops, self.max_crops)) for tokens, crops in drawn]
+
+
+def rows_of(stage: Stage) -> Rows:
+    """The rows of a stage. As published, crops weigh more where there is video, and are bytes there, not floats."""
+    weight, crop_bytes = (30, _CROP_BYTES) if stage.max_frames else (1, 4 * _CROP_BYTES)
+    return Rows(max_tokens=stage.seq_len, max_crops=stage.crops_per_row, image_weight=weight, crop_bytes=crop_bytes)
+
+
+def stored_examples(encoder: Encoder, data_dir: Path, count: int) -> tuple[list[tuple[int, int]], int]:
+    """(tokens, crops) of the first examples of a run, and how many of them an index knew; the others are encoded."""
+    sizes = {name: len(dataset) for name, dataset in encoder.datasets.items()}
+    stream = MixedStream(plan_phases(encoder.stage, sizes)[0].weights, sizes, encoder.seed)
+    index = LengthIndex.open(data_dir, encoder)
+    lengths: list[tuple[int, int]] = []
+    num_known = 0
+    for draw in stream:
+        known = index.get(draw)
+        try:
+            tokens, crops, _, _ = known or lengths_of(encoder, draw)
+        except ExampleError:
+            continue
+        num_known += known is not None
+        lengths.append((tokens, crops))
+        if len(lengths) == count:
+            break
+    return lengths, num_known
 
 
 def _text(rng: np.random.RandomState, mean: float, spread: float) -> int:
@@ -61,8 +103,8 @@ def draw_pretraining(rng: np.random.RandomState) -> tuple[int, int]:
     return tokens + _text(rng, *_PRETRAINING_TEXTS[kind][1:]), crops
 
 
-def draw_sft(rng: np.random.RandomState) -> tuple[int, int]:
-    """15 % text, 45 % one picture, 15 % two to five, 25 % video: a crop and 89 tokens for each of up to 128 frames."""
+def draw_instructions(rng: np.random.RandomState, max_frames: int) -> tuple[int, int]:
+    """15 % text, 45 % one picture, 15 % two to five, 25 % video: a crop and 89 tokens for each frame shown."""
     kind = rng.random_sample()
     if kind < 0.15:
         return int(np.clip(rng.lognormal(6, 0.9), 20, 8000)), 0
@@ -70,11 +112,16 @@ def draw_sft(rng: np.random.RandomState) -> tuple[int, int]:
         pictures = [_picture(rng) for _ in range(1 if kind < 0.6 else rng.randint(2, 6))]
         tokens, crops = (sum(lengths) for lengths in zip(*pictures, strict=True))
         return tokens + _text(rng, 4.5, 0.8), crops
-    frames = int(np.clip(rng.lognormal(4, 0.8), 4, 128))
+    frames = int(np.clip(rng.lognormal(4, 0.8), 4, max_frames))
     return frames * _TOKENS_PER_FRAME + _text(rng, 5, 1), frames
 
 
 MIXTURES = {
-    "pretraining": LengthMixture(draw_pretraining, max_tokens=4096, max_crops=24, image_weight=1),
-    "sft": LengthMixture(draw_sft, max_tokens=16_384, max_crops=128, image_weight=30),
+    name: LengthMixture(**vars(rows_of(STAGES[name])), draw=draw)
+    for name, draw in {
+        "pretraining": draw_pretraining,
+        "sft": partial(draw_instructions, max_frames=SFT_STAGE.max_frames),
+        "long_context": partial(draw_instructions, max_frames=LONG_CONTEXT_STAGE.max_frames),
+    }.items()
 }
+"""By the name of the stage whose rows they are packed into."""

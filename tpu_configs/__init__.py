@@ -1,0 +1,28 @@
+"""TPU pods, a file each: how many threads load data, and how each stage is laid out on the devices.
+
+    pod = tpu_configs.pod("v5e-16")
+    loader = make_loader(**pod.loader_args("sft"), data_dir=..., tokenizer=...)
+
+The numbers are for `grain_molmo.pods.MOLMO2_4B`; for a model of your own change the files, and see with
+`grain-molmo size` what is asked of devices and hosts and whether it fits. What all of the words mean says
+`grain_molmo.pods.StageRun`.
+"""
+
+import importlib
+import pkgutil
+
+from grain_molmo.errors import ConfigError
+from grain_molmo.pods import Pod
+
+
+def names() -> list[str]:
+    """The pods that there are files of, small ones first."""
+    found = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return sorted(found, key=lambda name: (name.partition("-")[0], int(name.partition("-")[2])))
+
+
+def pod(name: str) -> Pod:
+    """The pod of that name, as the cloud writes it: "v5e-16". Raises ConfigError if there is no file of it."""
+    if name not in names():
+        raise ConfigError(f"pod {name!r}: tpu_configs has {', '.join(names())}")
+    return importlib.import_module(f"tpu_configs.{name.replace('-', '_')}").POD
