@@ -19,7 +19,7 @@ def pool_patches(patches_BCND: jax.Array, token_pooling_BPW: jax.Array, n_contex
     B, C, N, D = patches_BCND.shape
     P, W = token_pooling_BPW.shape[1:]
     shard_patches = C // n_context * N
-    patches_BSND = patches_BCND.reshape(B, n_context, shard_patches, D)
+    patches_BSND = patches_BCND.reshape(B, C * N, D).reshape(B, n_context, shard_patches, D)
     first_patch_S = jnp.arange(n_context)[:, None, None] * shard_patches
     pooling_BSPW = token_pooling_BPW.reshape(B, n_context, P // n_context, W)
     valid_BSPW = pooling_BSPW >= 0

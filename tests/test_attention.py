@@ -221,6 +221,16 @@ def _rule_in_arrays(offsets, subsegments, valid, mode):
     return valid[k] & sees & (subsegments[q] <= subsegments[k])
 
 
+def test_rows_may_be_sharded_by_explicit_axes():
+    arrays, _, _ = packed([tree([TEXT, BASE + IM_PATCH], [3])])
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    sharded = {key: jax.device_put(array, rows) for key, array in arrays.items()}
+    mask = jax.jit(partial(attention_mask, mode="within_image", special_base=BASE))(sharded)
+    np.testing.assert_array_equal(mask, attention_mask(arrays, "within_image", BASE))
+    assert mask.sharding.spec[0] == "data"
+
+
 def test_a_mode_that_does_not_exist_or_lacks_the_tokenizer_is_refused():
     arrays, _, _ = packed([])
     with pytest.raises(ConfigError, match="one of None"):

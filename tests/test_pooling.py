@@ -76,3 +76,13 @@ def test_half_precision_stays_half_precision():
         jnp.ones((1, C, N, D), jnp.bfloat16), jnp.array([[[0, 1, -1]]]), jnp.array([[True, False]])
     )
     assert placed.dtype == jnp.bfloat16
+
+
+def test_rows_may_be_sharded_by_explicit_axes():
+    """What `jax.make_mesh` makes unless told otherwise: shardings are part of types, and an unclear one is an error."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    arrays = (np.ones((1, C, N, D)), np.array([[[0, 1, -1]]]), np.array([[True, False]]))
+    placed = in_one_go(*(jax.device_put(array, rows) for array in arrays))
+    assert placed[..., 0].tolist() == [[1, 0]]
+    assert placed.sharding.spec[0] == "data"

@@ -63,6 +63,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             with watch.waiting():
                 batch = next(loader)
             state, metrics = train_step(state, batch)
+            del batch  # so that its memory is free when the step is done, not when the next batch is there
             watch.step_done(step, metrics)
             checkpoints.save(
                 step + 1,
