@@ -146,7 +146,7 @@ class _TimedEncoder:
 
 
 def measure_step(subject: Subject, batch_size: int) -> dict[str, Any]:
-    """Seconds to plan a global batch with and without an index, of the clock and of a processor, and encoding's share."""
+    """Seconds to plan a global batch with and without an index, by the clock and the processor; encoding's share."""
     encoder = subject.encoder
     index = LengthIndex.open(subject.data_dir, encoder)
     for name in encoder.datasets:  # files are read and checked once a run
