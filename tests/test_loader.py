@@ -451,7 +451,7 @@ def test_a_stage_whose_every_example_is_unusable_says_so():
 
     gm.register_dataset("my-bad", Bad)
     loader = gm.make_loader(gm.Stage(mixture={"my_bad": 1}, batch_size=1), tokenizer="bytes")
-    with pytest.raises(ExampleError, match="1000 examples in a row"):
+    with pytest.raises(ExampleError, match="1001 examples in a row"):
         next(loader)
     loader.close()
 
