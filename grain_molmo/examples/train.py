@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
+import orbax.checkpoint as ocp  # the extra "checkpoint"
 
 import grain_molmo as gm
 from grain_molmo.examples.model import ModelConfig
@@ -74,9 +74,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         return watch.summary() | {"token_fill": loader.stats()["token_fill"]}
 
 
-def make_mesh(axes: str) -> jax.sharding.Mesh:
-    """The mesh of `data=2,fsdp=2,context=2`; a size of -1 takes the devices that are left."""
-    sizes = {name: int(size) for name, size in (axis.split("=") for axis in axes.split(","))}
+def mesh_axes(text: str) -> dict[str, int]:
+    """Sizes by name, of text such as `data=2,fsdp=-1`; ValueError for other text."""
+    pairs = (axis.split("=") for axis in text.split(","))
+    return {name: int(size) for name, size in pairs}
+
+
+def make_mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
+    """The mesh of these axes; a size of -1 takes the devices that are left."""
     left = jax.device_count() // abs(math.prod(sizes.values()))
     shape = [left if size == -1 else size for size in sizes.values()]
     return jax.make_mesh(shape, tuple(sizes), axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
@@ -111,7 +116,13 @@ def _arguments() -> argparse.ArgumentParser:
     add("--tokenizer", default="bytes", help='a hub name, the path of a tokenizer.json, or "bytes"')
     add("--batch-size", type=int, default=4, metavar="ROWS", help="rows of the global batch (4)")
     add("--seq-len", type=int, default=2048, metavar="TOKENS", help="tokens a row (2048)")
-    add("--mesh", default="data=-1", metavar="AXES", help='such as "data=2,fsdp=2,context=2"; -1 is what is left')
+    add(
+        "--mesh",
+        type=mesh_axes,
+        default="data=-1",
+        metavar="AXES",
+        help='such as "data=2,fsdp=2,context=2"; -1 is what is left',
+    )
     add("--threads", type=int, metavar="N", help="of the loader; default the cores")
     add("--steps", type=int, default=100, metavar="N", help="of the whole run (100)")
     add("--save-every", type=int, default=10, metavar="STEPS", help="steps between checkpoints (10)")

@@ -16,7 +16,7 @@ from grain_molmo.examples import watch
 from grain_molmo.examples.step import checksum
 from grain_molmo.examples.train import main
 
-STEPS = 10
+STEPS = 8
 
 pytestmark = pytest.mark.xdist_group("examples")  # they share the data and the undisturbed run
 
@@ -44,10 +44,10 @@ def undisturbed(tmp_path_factory, data_dir):
 
 @pytest.fixture(scope="session")
 def killed(tmp_path_factory, data_dir):
-    """The folder of the same run, killed at the sixth step, and the steps that it took."""
+    """The folder of the same run, killed at the fifth step, and the steps that it took."""
     folder = tmp_path_factory.mktemp("killed")
     options = {**SMALL, "data-dir": data_dir, "checkpoints": folder, "steps": STEPS}
-    return folder, run_and_kill(options, lambda line: line["step"] == 5)
+    return folder, run_and_kill(options, lambda line: line["step"] == 4)
 
 
 def without_seconds(steps):
