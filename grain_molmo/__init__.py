@@ -22,6 +22,7 @@ from grain_molmo.datasets.pixmo import (
 )
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
+from grain_molmo.faults import FaultPolicy, read_quarantine
 from grain_molmo.loader import Loader, make_loader
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
@@ -30,6 +31,7 @@ from grain_molmo.text.weights import LossWeighting
 __all__ = [
     "Dataset",
     "DatasetRule",
+    "FaultPolicy",
     "Group",
     "Loader",
     "LossWeighting",
@@ -60,6 +62,7 @@ __all__ = [
     "get_dataset",
     "load_tokenizer",
     "make_loader",
+    "read_quarantine",
     "register_dataset",
     "write_dataset",
 ]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_makers import flip_bit, item, picture, read_all, records_of, two_shards, write_split
 
-from grain_molmo.errors import StoreError
+from grain_molmo.errors import DamagedRecordError, StoreError
 from grain_molmo.store import MediaRef, MediaStore, content_key
 from grain_molmo.store import shards as shards_module
 from grain_molmo.store.media import MediaGroup, build_index, write_group
@@ -177,6 +177,14 @@ def test_a_damaged_picture_is_named_and_its_neighbours_are_read(store: Path):
     path.unlink()  # as the message says
     write_split(store, two_shards(), again=True)
     assert read_all(store) == records_of(two_shards())
+
+
+def test_what_is_stored_as_a_picture_but_is_none_is_named(tmp_path: Path):
+    key = content_key(b"one")
+    info = write_shard(tmp_path / "g-0", [b"no record at all"], MEDIA_OPTIONS)
+    write_group(tmp_path, "g", [info], build_index([[key]]))
+    with pytest.raises(DamagedRecordError, match="g-0: record 0 is no record of media"):
+        MediaGroup(tmp_path, "g").read((0, 0), key)
 
 
 def test_ten_million_media_open_without_reading_them(tmp_path: Path):
