@@ -67,7 +67,7 @@ def rows_of(stage: Stage) -> Rows:
 def stored_examples(encoder: Encoder, data_dir: Path, count: int) -> tuple[list[tuple[int, int]], int]:
     """(tokens, crops) of the first examples of a run, and how many of them an index knew; the others are encoded."""
     sizes = {name: len(dataset) for name, dataset in encoder.datasets.items()}
-    stream = MixedStream(plan_phases(encoder.stage, sizes)[0].weights, sizes, encoder.seed)
+    stream = MixedStream(plan_phases(encoder.stage, encoder.datasets)[0].weights, sizes, encoder.seed)
     index = LengthIndex.open(data_dir, encoder)
     lengths: list[tuple[int, int]] = []
     num_known = 0

@@ -93,10 +93,10 @@ class Subject:
 
     def plan(self, plan_example: Callable[[Draw], PlannedExample], batch_size: int) -> PackedRows:
         """A run's plan, as `make_loader` makes it."""
-        stage, sizes = self.stage, {name: len(dataset) for name, dataset in self.encoder.datasets.items()}
+        stage, datasets = self.stage, self.encoder.datasets
         return PackedRows(
-            plan_phases(stage, sizes),
-            sizes,
+            plan_phases(stage, datasets),
+            {name: len(dataset) for name, dataset in datasets.items()},
             _SEED,
             plan_example,
             batch_size=batch_size,
