@@ -8,6 +8,7 @@ judged when their batch is handed out, whatever was prefetched, so that a run st
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 
 from grain_molmo.datasets.base import Dataset, PathLike
 from grain_molmo.errors import ConfigError, FaultBudgetError
@@ -52,10 +53,11 @@ class FaultPolicy:
     def __post_init__(self) -> None:
         if self.action not in ("skip", "raise"):
             raise ConfigError(f'FaultPolicy: action={self.action!r}: must be "skip" or "raise"')
-        if self.max_ratio is not None and not 0 <= self.max_ratio <= 1:
-            raise ConfigError(f"FaultPolicy: max_ratio={self.max_ratio!r}: must be between 0 and 1")
-        if self.max_in_a_row is not None and self.max_in_a_row < 0:
-            raise ConfigError(f"FaultPolicy: max_in_a_row={self.max_in_a_row!r}: must not be negative")
+        ratio, in_a_row = self.max_ratio, self.max_in_a_row
+        if ratio is not None and not (isinstance(ratio, Real) and 0 <= ratio <= 1):
+            raise ConfigError(f"FaultPolicy: max_ratio={ratio!r}: must be a number between 0 and 1")
+        if in_a_row is not None and not (isinstance(in_a_row, Integral) and in_a_row >= 0):
+            raise ConfigError(f"FaultPolicy: max_in_a_row={in_a_row!r}: must be a whole number, 0 or more")
 
 
 def faults_of(info: BatchInfo) -> Iterator[Fault]:
