@@ -178,8 +178,8 @@ class _PlanIterator(grain.DatasetIterator):
                 skipped_in_a_row += 1
                 most = self._plan.max_skipped_in_a_row
                 if most is not None and skipped_in_a_row > most:
-                    message = f"{skipped_in_a_row} examples in a row cannot be used; the last ({error.reason}): {error.detail}"
-                    raise FaultBudgetError(message) from error
+                    last = f"the last ({error.reason}): {error.detail}"
+                    raise FaultBudgetError(f"{skipped_in_a_row} examples in a row cannot be used; {last}") from error
                 continue
             self._numbers[self._position] = number
             self._position += 1
