@@ -23,12 +23,13 @@ import grain
 import jax
 
 from grain_molmo.encode import EncodedExample, Encoder, LostExample
-from grain_molmo.errors import ConfigError, GrainMolmoError
+from grain_molmo.errors import ConfigError
 from grain_molmo.faults import FaultPolicy, FaultWatch
 from grain_molmo.fingerprint import fingerprint
 from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.lengths import LengthIndex
+from grain_molmo.loader_state import pack_state, unpack_state
 from grain_molmo.mesh import ProcessPart, context_size, to_global
 from grain_molmo.packing.mixture import log_mixture
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
@@ -46,7 +47,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 _PREFETCH_BYTES = 2 << 30
 _ON_DEVICE = 1  # batches that wait on the devices, beside the one that is in use and the one under way
-_STATE_VERSION = 2
 
 
 def make_loader(
@@ -186,7 +186,9 @@ class Loader(grain.DatasetIterator[Batch]):
             raise ConfigError(f"num_threads is {num_threads}, it must be at least 1")
         self.num_threads = num_threads
         self._plan, self._planner = plan, planner
-        self._known_states = KnownStates(iter(plan).get_state())
+        self._place = iter(plan).get_state()  # after the batch handed out last
+        self._astray = False  # whether what comes out of the pipeline may be other than what follows that place
+        self._known_states = KnownStates(self._place)
         self._counts = LoaderStats(self.stage)
         self._faults = FaultWatch(policy, planner.encoder.datasets, *process)
         self._metrics = metrics
@@ -202,25 +204,24 @@ class Loader(grain.DatasetIterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
-        asked_at, state = time.perf_counter(), self._batches.get_state()
+        asked_at = time.perf_counter()
+        if self._astray:
+            self._go_to(self._place)
+        self._astray = True  # until the batch is handed out: what fails on the way was taken out of the plan already
         batch, info = next(self._batches)
         handed_out_at = time.perf_counter()
-        try:
-            self._faults.check(info)
-        except GrainMolmoError:  # the batch is not handed out: the loader stays before it
-            self._batches.set_state(state)
-            raise
+        self._faults.check(info)
+        self._place, self._astray = self._batches.get_state(), False
         self._counts.add(info, asked_at, handed_out_at)
         self.batch_info = info
-        self._known_states.add(self._batches.get_state())
+        self._known_states.add(self._place)
         if self._metrics is not None:
             self._metrics(info.step, flat_metrics(self.stats()))
         return batch
 
     def get_state(self) -> dict[str, Any]:
         """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
-        plan = self._batches.get_state()
-        return {"version": _STATE_VERSION, "fingerprint": self._fingerprint(plan["step"]), "plan": plan}
+        return pack_state(self._fingerprint(self._place["step"]), self._place)
 
     def _fingerprint(self, step: int) -> dict[str, str]:
         return fingerprint(self._planner.encoder, self._plan.phases, step)
@@ -228,24 +229,25 @@ class Loader(grain.DatasetIterator[Batch]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed. What changes in later phases
-        may differ.
+        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, or is not as it was taken; the
+        loader stays where it was then. What changes in later phases may differ.
         """
-        version = state.get("version") if isinstance(state, Mapping) else None
-        if version != _STATE_VERSION:
-            raise ConfigError(f"loader state of version {version!r}; this is version {_STATE_VERSION}")
-        if not {"fingerprint", "plan"} <= state.keys():
-            raise ConfigError(f"the loader state is incomplete: it holds {', '.join(map(str, state))}")
-        theirs, ours = state["fingerprint"], self._fingerprint(state["plan"]["step"])
-        different = [key for key, value in ours.items() if theirs.get(key) != value]
+        theirs, plan = unpack_state(state)
+        different = [key for key, value in self._fingerprint(plan["step"]).items() if theirs.get(key) != value]
         if different:
             raise ConfigError(
                 f"the state belongs to another loader: {', '.join(different)} differ; make the loader as it was made "
                 "when the state was taken"
             )
-        self._batches.set_state(state["plan"])
-        self._known_states.keep(state["plan"])
+        self._go_to(plan)
+        self._place = self._batches.get_state()
+        self._known_states.keep(self._place)
         self._counts.begin_anew()
+
+    def _go_to(self, place: dict[str, Any]) -> None:
+        self._astray = True
+        self._batches.set_state(place)
+        self._astray = False
 
     def batch_at(self, step: int, rows: Sequence[int] | None = None) -> Batch:
         """The batch of any step, past or to come, as it is or was handed out; `batch_info` describes it.

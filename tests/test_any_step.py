@@ -1,13 +1,16 @@
 """The batch of a step is one fixed thing: from any state, on any number of processes, alone, and in any phase."""
 
+import itertools
 import json
 import random
 
+import jax
 import numpy as np
 import pytest
 
 import grain_molmo as gm
-from grain_molmo.errors import ConfigError
+import grain_molmo.loader
+from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.known_states import KnownStates
 
 pytestmark = pytest.mark.xdist_group("loader")
@@ -41,6 +44,101 @@ def test_stopped_on_four_processes_two_and_then_one_go_on_with_the_same_batches(
     two, state = run(2, state, 3)
     three, _ = run(1, state, 2)
     assert all(map(equal, one + two + three, expected))
+
+
+def test_a_batch_that_failed_on_its_way_comes_when_asked_for_again(open_loader, monkeypatch):
+    expected = [next(loader) for loader in [open_loader()] for _ in range(6)]
+    loader, render_rows, calls = open_loader(), grain_molmo.loader.render_rows, itertools.count()
+
+    def render_unsteadily(*args):
+        if next(calls) in (0, 3, 7):
+            raise OSError("the disk is away")
+        return render_rows(*args)
+
+    monkeypatch.setattr(grain_molmo.loader, "render_rows", render_unsteadily)
+    found, failures = [], 0
+    while len(found) < 6:
+        state = loader.get_state()
+        try:
+            found.append(next(loader))
+        except OSError:
+            failures += 1
+            assert loader.get_state() == state
+    assert failures > 1
+    assert all(map(equal, found, expected))
+
+
+def edited(state: dict, *keys: str, value: object = None) -> dict:
+    """A copy of a state with something else in one place, or without it."""
+    copied = json.loads(json.dumps(state))
+    place = copied
+    for key in keys[:-1]:
+        place = place[key]
+    if value is None:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return copied
+
+
+def test_a_state_that_is_not_as_it_was_taken_is_refused_and_the_loader_stays_where_it_is(open_loader):
+    loader = open_loader()
+    expected = [next(loader) for _ in range(5)]
+    loader.set_state(open_loader().get_state())
+    assert equal(next(loader), expected[0])
+    state = loader.get_state()
+    for wrong in (
+        edited(state, "plan", "step", value=0),
+        edited(state, "plan", "position", value=state["plan"]["position"] + 1),
+        edited(state, "plan", "waiting", value=state["plan"]["waiting"][:-1]),
+        edited(state, "plan", "stream", "drawn"),
+        edited(state, "fingerprint", value=[]),
+        edited(state, "plan", value=[{}]),
+        edited(state, "checksum"),
+        edited(state, "checksum", value=1),
+        {**state, "plan": {1: object()}},
+    ):
+        with pytest.raises(ConfigError, match="the loader state is"):
+            loader.set_state(wrong)
+    assert all(equal(next(loader), batch) for batch in expected[1:])
+
+
+def test_a_state_that_cannot_be_gone_to_now_leaves_the_loader_where_it_is(open_loader, monkeypatch):
+    loader = open_loader()
+    expected = [next(loader) for _ in range(6)]
+    state = loader.get_state()
+    loader.set_state(open_loader().get_state())
+    assert equal(next(loader), expected[0])
+    plan = loader._plan.plan_example
+
+    def fail(draw):
+        raise StoreError("the disk is away")
+
+    monkeypatch.setattr(loader._plan, "plan_example", fail)
+    for go_on in (lambda: loader.set_state(state), lambda: next(loader)):
+        with pytest.raises(StoreError):
+            go_on()
+    monkeypatch.setattr(loader._plan, "plan_example", plan)
+    assert all(equal(next(loader), batch) for batch in expected[1:])
+
+
+def test_what_carries_a_state_may_change_its_numbers_types_and_the_order_of_its_keys(open_loader):
+    first = open_loader()
+    for _ in range(2):
+        next(first)
+    carried = jax.tree.map(lambda leaf: np.int64(leaf) if isinstance(leaf, int) else leaf, first.get_state())
+    loader = open_loader()
+    loader.set_state(dict(reversed(carried.items())))
+    assert json.dumps(loader.get_state()) == json.dumps(first.get_state())
+    assert equal(next(loader), next(first))
+
+
+def test_a_state_is_the_callers_own(open_loader):
+    loader = open_loader()
+    next(loader)
+    before = json.dumps(loader.get_state())
+    loader.get_state()["plan"]["waiting"].clear()
+    assert json.dumps(loader.get_state()) == before
 
 
 def test_any_batch_can_be_had_again_or_before_its_time(open_loader):

@@ -1,0 +1,54 @@
+"""A loader's state: small JSON of where in its plan it is and what that belongs to, with a checksum of both.
+
+Only a state that is as it was taken is gone on from: one that was edited or lost a part could name a place that the run
+was never at.
+"""
+
+import copy
+import json
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from grain_molmo.errors import ConfigError
+from grain_molmo.rng import stable_hash
+
+_VERSION = 2
+_PARTS = ("version", "fingerprint", "plan", "checksum")
+
+
+def pack_state(fingerprint: Mapping[str, str], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A loader's state, which shares nothing with what it is made of.
+
+    Args:
+        fingerprint: what the plan belongs to, see `grain_molmo.fingerprint`.
+        plan: the state of a `PackedRows` iterator.
+    """
+    content = {"fingerprint": dict(fingerprint), "plan": copy.deepcopy(dict(plan))}
+    return {"version": _VERSION, **content, "checksum": _checksum(json.dumps(content, sort_keys=True))}
+
+
+def unpack_state(state: object) -> tuple[dict[str, str], dict[str, Any]]:
+    """The fingerprint and the plan's state that `pack_state` was given, from whatever carried them.
+
+    Raises ConfigError for anything but a state as it was taken, and for one of another version.
+    """
+    version = state.get("version") if isinstance(state, Mapping) else None
+    if not isinstance(state, Mapping) or version != _VERSION:
+        raise ConfigError(f"loader state of version {version!r}; this is version {_VERSION}")
+    if missing := [part for part in _PARTS if part not in state]:
+        raise ConfigError(f"the loader state is incomplete: it has no {', '.join(missing)}")
+    content = {"fingerprint": state["fingerprint"], "plan": state["plan"]}
+    try:
+        # Checkpoints may give back numpy's integers, tuples for lists and another order of keys.
+        text = json.dumps(content, sort_keys=True, default=operator.index)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the loader state is no JSON: {error}") from error
+    if state["checksum"] != _checksum(text):
+        raise ConfigError("the loader state is not as it was taken: its checksum is another; take one that is whole")
+    whole = json.loads(text)
+    return whole["fingerprint"], whole["plan"]
+
+
+def _checksum(text: str) -> str:
+    return f"{stable_hash(text):016x}"
