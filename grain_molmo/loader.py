@@ -10,6 +10,7 @@ The flow, each step a thing that can be used on its own:
 import atexit
 import gc
 import logging
+import math
 import operator
 import os
 import time
@@ -17,6 +18,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import grain
@@ -189,9 +191,8 @@ class Loader(grain.DatasetIterator[Batch]):
         self._place = iter(plan).get_state()  # after the batch handed out last
         self._astray = False  # whether what comes out of the pipeline may be other than what follows that place
         self._known_states = KnownStates(self._place)
-        self._counts = LoaderStats(self.stage)
+        self._counts, self._metrics = LoaderStats(self.stage), metrics
         self._faults = FaultWatch(policy, planner.encoder.datasets, *process)
-        self._metrics = metrics
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
         self._render = _Renderer(planner, pool, part, layout)
@@ -233,21 +234,18 @@ class Loader(grain.DatasetIterator[Batch]):
         loader stays where it was then. What changes in later phases may differ.
         """
         theirs, plan = unpack_state(state)
-        different = [key for key, value in self._fingerprint(plan["step"]).items() if theirs.get(key) != value]
-        if different:
-            raise ConfigError(
-                f"the state belongs to another loader: {', '.join(different)} differ; make the loader as it was made "
-                "when the state was taken"
-            )
+        ours = self._fingerprint(plan["step"])
+        if different := [key for key in ours if theirs.get(key) != ours[key]]:
+            problem = f"the state belongs to another loader: {', '.join(different)} differ"
+            raise ConfigError(f"{problem}; make the loader as it was made when the state was taken")
         self._go_to(plan)
-        self._place = self._batches.get_state()
         self._known_states.keep(self._place)
         self._counts.begin_anew()
 
     def _go_to(self, place: dict[str, Any]) -> None:
         self._astray = True
         self._batches.set_state(place)
-        self._astray = False
+        self._place, self._astray = self._batches.get_state(), False
 
     def batch_at(self, step: int, rows: Sequence[int] | None = None) -> Batch:
         """The batch of any step, past or to come, as it is or was handed out; `batch_info` describes it.
@@ -264,17 +262,19 @@ class Loader(grain.DatasetIterator[Batch]):
         Raises:
             ConfigError: there is no such step or row.
         """
-        if step < 0 or (rows is not None and not all(0 <= row < self.stage.batch_size for row in rows)):
-            raise ConfigError(f"batch_at({step}, rows={rows}): there is no such step or row")
+        wanted = None if rows is None else tuple(rows)
+        limits = [(step, math.inf), *((row, self.stage.batch_size) for row in wanted or ())]
+        if not all(isinstance(number, Integral) and 0 <= int(number) < limit for number, limit in limits):
+            raise ConfigError(f"batch_at({step!r}, rows={wanted}): there is no such step or row")
         plan = iter(self._plan)
         plan.set_state(self._known_states.before(step))
         planned = next(batch for batch in plan if batch.step == step)
-        if rows is None:
+        if wanted is None:
             element = self._render((planned, 0.0))
             batch, self.batch_info = element if self._transfer is None else self._transfer(element)
         else:
             every_shard = tuple(range(self._render.layout.n_context))
-            batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(tuple(rows), every_shard))
+            batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(wanted, every_shard))
         return batch
 
     def stats(self) -> dict[str, Any]:

@@ -89,6 +89,8 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
         weights = phase.weights or group_weights(phase.groups, sizes)
         if not weights:
             raise ConfigError(f"stage {stage.name!r}: no dataset of the phase from step {phase.step} is there")
-        excluded = read_quarantine(paths, datasets).examples if paths else {}
+        # Of the phase's own datasets only: what is said of those that come later is no part of it.
+        drawn = {name: datasets[name] for name in weights}
+        excluded = read_quarantine(paths, drawn).examples if paths else {}
         phases.append(PlanPhase(phase.step, weights, excluded))
     return phases

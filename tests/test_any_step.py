@@ -12,6 +12,7 @@ import grain_molmo as gm
 import grain_molmo.loader
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.known_states import KnownStates
+from grain_molmo.quarantine import Fault, QuarantineFile
 
 pytestmark = pytest.mark.xdist_group("loader")
 
@@ -166,7 +167,7 @@ def test_single_rows_of_a_batch_are_rebuilt_wherever_they_were_rendered(open_loa
     assert equal(second.batch_at(3), {key: value[2:] for key, value in expected[3].items()})
 
 
-@pytest.mark.parametrize(("step", "rows"), [(-1, None), (0, [2]), (0, [-1])])
+@pytest.mark.parametrize(("step", "rows"), [(-1, None), (2.5, None), ("1", None), (0, [2]), (0, [-1]), (0, [0.5])])
 def test_a_batch_that_cannot_be_is_refused(open_loader, step, rows):
     with pytest.raises(ConfigError, match="there is no such step or row"):
         open_loader().batch_at(step, rows)
@@ -224,6 +225,18 @@ def test_what_changes_later_may_be_decided_later(open_loader):
     assert equal([next(from_the_start) for _ in range(7)][-1], [next(loader) for _ in range(3)][-1])
     with pytest.raises(ConfigError, match=r"another loader: mixture, data differ"):
         open_loader(stage_of(gm.Phase(step=3, mixture={"pixmo_docs": 1}))).set_state(state)
+
+
+def test_examples_excluded_of_a_dataset_to_come_are_no_part_of_what_has_begun(open_loader, tmp_path):
+    before = open_loader(gm.Stage(mixture={"pixmo_count": 1}))
+    next(before)
+    path = tmp_path / "faults.jsonl"
+    dataset = open_loader()._planner.encoder.datasets["pixmo_cap"]
+    QuarantineFile(path, {"pixmo_cap": dataset}).add([Fault("pixmo_cap", 3, 0, "", 0, "render", "truncated", "")])
+    phases = (gm.Phase(step=1, mixture={"pixmo_cap": 1}),)
+    loader = open_loader(gm.Stage(mixture={"pixmo_count": 1}, phases=phases), exclude=path)
+    loader.set_state(before.get_state())
+    assert loader._plan.phases[1].excluded == {"pixmo_cap": {3}}
 
 
 def test_phases_that_cannot_be_are_refused_in_words(open_loader):

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import grain
 
-from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError
+from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError, StoreError
 from grain_molmo.packing.balance import balanced_order
 from grain_molmo.packing.mixture import Draw, Mark, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
@@ -49,6 +49,10 @@ class PlanPhase:
     step: int
     weights: Mapping[str, float]
     excluded: Mapping[str, Collection[int]] = field(default_factory=dict)
+
+    def excludes(self, draw: Draw) -> bool:
+        """Whether it leaves the example out."""
+        return draw.index in self.excluded.get(draw.dataset, ())
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ class PackedRows(grain.IterDataset):
         max_tokens, max_crops: budgets of a row.
         waiting: places of the packer's pool.
         max_skipped_in_a_row: more examples than this, one after the other, that cannot be used are an error; None:
-            never.
+            never. Excluded ones are not counted.
+
+    Raises:
+        ConfigError: phases that do not follow each other, or of which one leaves out all that it draws.
     """
 
     def __init__(
@@ -120,6 +127,10 @@ class PackedRows(grain.IterDataset):
         self.max_skipped_in_a_row = max_skipped_in_a_row
         self._budgets = (max_tokens, max_crops, waiting)
         self.streams = [self.stream(phase) for phase in phases]  # also checks them all
+        for phase, stream in zip(phases, self.streams, strict=True):
+            if all(len(phase.excluded.get(name, ())) >= sizes[name] for name in stream.weights):
+                names = ", ".join(stream.weights)
+                raise ConfigError(f"all examples of the phase from step {phase.step} are excluded: {names}")
         self._epochs = {
             name: ShuffledEpochs(name, sizes[name], seed) for stream in self.streams for name in stream.weights
         }
@@ -170,6 +181,12 @@ class _PlanIterator(grain.DatasetIterator):
         while len(self._rows) < self._plan.batch_size:
             number = self._stream.numbered(self._position)
             draw = self._plan.draw(*number)
+            if self._phase.excludes(draw):
+                self._position += 1
+                self._skipped.append(
+                    Skipped(draw, EXCLUDED, f"{draw.dataset} example {draw.index} is left out as asked")
+                )
+                continue
             try:
                 waiting = self._wait(self._position, draw)
             except ExampleError as error:
@@ -202,8 +219,6 @@ class _PlanIterator(grain.DatasetIterator):
             self._stream = self._plan.stream(phase, start=self._position, drawn=drawn)
 
     def _wait(self, position: int, draw: Draw) -> Waiting[Planned]:
-        if draw.index in self._phase.excluded.get(draw.dataset, ()):
-            raise ExampleError(EXCLUDED, f"{draw.dataset} example {draw.index} is left out as asked")
         example = self._plan.plan_example(draw)
         return Waiting(position, example.n_tokens, example.n_crops, example)
 
@@ -249,8 +264,11 @@ class _PlanIterator(grain.DatasetIterator):
 
     def _restored(self, position: int, draw: Draw) -> Waiting[Planned]:
         """An example that waits, whether or not it is excluded since."""
-        example = self._plan.plan_example(draw)
-        return Waiting(position, example.n_tokens, example.n_crops, example)
+        try:
+            return self._wait(position, draw)
+        except ExampleError as error:
+            problem = f"an example that waited when the state was taken cannot be used now: {error.detail}"
+            raise StoreError(f"{problem}; mend the store, or go on from another state") from error
 
 
 def _names(before: Mapping[str, int], drawn: Mapping[str, int]) -> list[str]:

@@ -269,6 +269,28 @@ def test_excluded_examples_are_left_out_and_the_others_come_in_the_same_order():
     assert not {*left_out} & {*draws_in(batches)}
 
 
+def test_what_is_left_out_as_asked_is_no_run_of_bad_luck():
+    phases = [PlanPhase(0, {"a": 3, "b": 1}, {"a": {*range(290)}})]
+    settings = {"batch_size": 4, "max_tokens": 100, "max_crops": 9, "waiting": 12}
+    iterator = iter(PackedRows(phases, SIZES, 0, encode, **settings, max_skipped_in_a_row=0))
+    assert len(take(iterator, 20)[-1].skipped) > 0
+
+
+def test_a_phase_that_leaves_out_all_it_draws_is_refused():
+    everything = {"a": range(300), "b": range(40)}
+    plan_of(later=[PlanPhase(3, {"a": 1, "c": 1}, everything)])  # there is another
+    for weights in ({"a": 3, "b": 1}, {"b": 1}, {"a": 1, "c": 0}):
+        with pytest.raises(ConfigError, match="all examples of the phase from step 3 are excluded"):
+            plan_of(later=[PlanPhase(3, weights, everything)])
+
+
+def test_an_example_that_waited_and_is_damaged_now_is_named():
+    iterator = iter(plan_of())
+    take(iterator, 5)
+    with pytest.raises(StoreError, match=r"waited when the state was taken cannot be used now: number \d+; mend"):
+        iter(plan_of(encode_most)).set_state(iterator.get_state())
+
+
 def test_phases_that_do_not_follow_each_other_are_refused():
     for steps in ([1], [0, 5, 5], [0, 9, 3], []):
         with pytest.raises(ConfigError, match="phases begin at steps"):
