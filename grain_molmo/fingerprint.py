@@ -1,7 +1,10 @@
 """What a loader's state belongs to, part by part, so that a refusal can say which part differs."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+
+import numpy as np
 
 from grain_molmo.datasets.base import content_fingerprint
 from grain_molmo.encode import Encoder
@@ -45,4 +48,15 @@ def _sorted(excluded: Mapping[str, Collection[int]]) -> list[tuple[str, list[int
 
 
 def _hash(value: object) -> str:
-    return f"{stable_hash(repr(value)):016x}"
+    return f"{stable_hash(json.dumps(value, sort_keys=True, default=_plain)):016x}"
+
+
+def _plain(value: object) -> object:
+    """What JSON says for it: values alone, for how numbers of numpy are written depends on its version."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return repr(value)

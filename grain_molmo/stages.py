@@ -43,6 +43,8 @@ class DatasetRule:
     def __post_init__(self) -> None:
         if not 0 <= self.p_high_res <= 1:
             raise ConfigError(f"p_high_res is {self.p_high_res}, it must be between 0 and 1")
+        # Plain numbers of numpy's, here and below: what a float32 comes to with others depends on numpy's version.
+        object.__setattr__(self, "p_high_res", float(self.p_high_res))
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Member:
     def __post_init__(self) -> None:
         if not (self.size is None or 0 <= self.size < math.inf) or not 0 < self.factor < math.inf:
             raise ConfigError(f"member {self.name!r}: size={self.size}, factor={self.factor}; they must be positive")
+        object.__setattr__(self, "size", None if self.size is None else float(self.size))
+        object.__setattr__(self, "factor", float(self.factor))
 
     def term(self, num_examples: int) -> float:
         """Its part of the group, before the parts are made to sum to 1 (Molmo2 §8.1)."""
@@ -327,5 +331,5 @@ def group_weights(groups: Sequence[Group], sizes: Mapping[str, int]) -> dict[str
     for group in groups:
         terms = {member.name: member.term(sizes[member.name]) for member in group.members if member.name in sizes}
         for name, term in terms.items():
-            weights[name] = group.rate * term / sum(terms.values())
+            weights[name] = float(group.rate) * term / sum(terms.values())
     return weights

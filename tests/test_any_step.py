@@ -134,6 +134,17 @@ def test_what_carries_a_state_may_change_its_numbers_types_and_the_order_of_its_
     assert equal(next(loader), next(first))
 
 
+def test_numbers_of_numpy_in_a_stage_are_the_same_stage(open_loader):
+    def loader(number):
+        rule = gm.DatasetRule(loss={"weight": number(0.5)}, p_high_res=number(0.25))
+        group = gm.Group(name="pictures", rate=number(0.75), datasets=("pixmo_cap", "pixmo_count"))
+        return open_loader(gm.Stage(groups=(group,), rules={"pixmo_cap": rule}))
+
+    state = loader(float).get_state()
+    for number in (np.float64, np.float32):  # exact in both
+        loader(number).set_state(state)
+
+
 def test_a_state_is_the_callers_own(open_loader):
     loader = open_loader()
     next(loader)

@@ -108,7 +108,7 @@ class MixedStream(grain.MapDataset):
         self._weights_D = np.array(list(self.weights.values()))
         self._epochs = [ShuffledEpochs(name, sizes[name], seed) for name in self._names]
         self._seed = seed
-        # Blocks are shuffled by their numbers along the run, so that no two streams of a run shuffle alike.
+        # Blocks are shuffled by their numbers along the run, so that streams of a block or more do not shuffle alike.
         self._first_block = -(-start // BLOCK)
         self._before_D = self._counts(self.drawn)
         # Draws of each dataset before block b of this stream, for some b. Replaced, never changed: threads share it.

@@ -26,6 +26,7 @@ class LossWeighting:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ConfigError(f"loss weight {self.weight}: must be a finite number, 0 or more")
+        object.__setattr__(self, "weight", float(self.weight))
 
     def token_weight(self, num_answer_tokens: int, num_branches: int = 1) -> float:
         """Weight of each answer token of a branch with that many of them.
