@@ -10,7 +10,10 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from grain_molmo.errors import ConfigError
+import numpy as np
+from jax.experimental import multihost_utils
+
+from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.rng import stable_hash
 
 _VERSION = 2
@@ -48,6 +51,29 @@ def unpack_state(state: object) -> tuple[dict[str, str], dict[str, Any]]:
         raise ConfigError("the loader state is not as it was taken: its checksum is another; take one that is whole")
     whole = json.loads(text)
     return whole["fingerprint"], whole["plan"]
+
+
+def check_same_everywhere(state: Mapping[str, Any]) -> None:
+    """Returns if all processes of the job hold the state that this one holds; all must ask, at the same step.
+
+    Each process plans for itself. One that reads other data than the others (a record damaged on its own disk, another
+    quarantine file) plans other batches from there on, and no array tells: so ask before a checkpoint is saved.
+
+    Args:
+        state: of the loader, `Loader.get_state()`.
+
+    Raises:
+        StoreError: on every process, naming those whose state is not that of process 0.
+    """
+    own_8 = np.frombuffer(bytes.fromhex(state["checksum"]), np.uint8)
+    all_P8 = np.asarray(multihost_utils.process_allgather(own_8)).reshape(-1, own_8.size)
+    others = (all_P8 != all_P8[0]).any(axis=1).nonzero()[0].tolist()
+    if others:
+        raise StoreError(
+            f"the loaders of processes {', '.join(map(str, others))} are elsewhere than that of process 0 (step "
+            f"{state['plan']['step']} here): they read other data or were made otherwise; compare the skipped_examples "
+            "of their stats(), check their stores with grain-molmo verify, and go on from a state of before"
+        )
 
 
 def _checksum(text: str) -> str:

@@ -22,6 +22,7 @@ import grain_molmo as gm
 from grain_molmo.examples.model import ModelConfig
 from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
 from grain_molmo.examples.watch import Watch
+from grain_molmo.loader_state import check_same_everywhere
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +66,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             state, metrics = train_step(state, batch)
             del batch  # so that its memory is free when the step is done, not when the next batch is there
             watch.step_done(step, metrics)
+            if checkpoints.should_save(step + 1):
+                check_same_everywhere(loader.get_state())
             checkpoints.save(
                 step + 1,
                 args=ocp.args.Composite(model=ocp.args.StandardSave(state), data=ocp.args.JsonSave(loader.get_state())),
