@@ -83,12 +83,14 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
     """
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     paths = [exclude] if isinstance(exclude, str | os.PathLike) else [*exclude]
+    excluded = read_quarantine(paths, datasets).examples
     phases: list[PlanPhase] = []
     for phase in stage.all_phases:
-        paths += phase.exclude
+        if phase.exclude:
+            paths += phase.exclude
+            excluded = read_quarantine(paths, datasets).examples
         weights = phase.weights or group_weights(phase.groups, sizes)
         if not weights:
             raise ConfigError(f"stage {stage.name!r}: no dataset of the phase from step {phase.step} is there")
-        excluded = read_quarantine(paths, datasets).examples if paths else {}
         phases.append(PlanPhase(phase.step, weights, excluded))
     return phases

@@ -1,5 +1,7 @@
 import json
 import re
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -232,6 +234,56 @@ def test_a_torn_last_line_is_passed_over_and_the_next_run_writes_on_behind_it(tm
     assert read_quarantine(path).examples == {"pictures": {1}}
     watch(quarantine=path).check(batch(0, [[shown(5, "truncated")]]))
     assert read_quarantine(path).examples == {"pictures": {1, 5}}
+
+
+def test_a_torn_line_is_taken_away_however_long_the_file_and_the_line(tmp_path):
+    path = listed(tmp_path / "faults.jsonl", *range(2000))
+    whole = path.read_bytes()
+    for torn in (b"", b"{", b"{" + b"x" * 200_000):
+        path.write_bytes(whole + torn)
+        watch(quarantine=path)
+        assert path.read_bytes() == whole
+    path.write_bytes(b"\0" * 200_000)  # as some file systems leave a file after a power cut
+    watch(quarantine=path)
+    assert path.read_bytes() == b""
+
+
+@pytest.fixture
+def set_room():
+    """Lets files grow to so many bytes, as a full disk does: what fits of a write is written, then it fails."""
+    ignored, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size or limits[0], limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_on_a_full_disk_no_half_line_is_left_and_with_room_again_it_goes_on(tmp_path, set_room):
+    path = listed(tmp_path / "faults.jsonl", 1)
+    before, watched = path.read_bytes(), watch(quarantine=path)
+    faulty = batch(0, [[shown(index, "truncated") for index in range(2, 9)]])
+    set_room(len(before) + 300)
+    try:
+        with pytest.raises(StoreError, match=r"faults\.jsonl: cannot write"):
+            watched.check(faulty)
+    finally:
+        set_room(None)
+    assert path.read_bytes() == before
+    watched.check(faulty)
+    assert read_quarantine(path).examples == {"pictures": set(range(1, 9))}
+
+
+def test_lines_of_other_data_or_odd_fingerprints_hide_nothing_new(tmp_path):
+    path = listed(listed(tmp_path / "faults.jsonl", 1, fingerprint="x"), 1, fingerprint=["x"])
+    watch(quarantine=path).check(batch(0, [[shown(1, "truncated")]]))
+    assert [entry["fingerprint"] for entry in entries(path)] == ["x", ["x"], content_fingerprint(DATASETS["pictures"])]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_what_is_no_name_of_a_file_is_refused(name):
+    with pytest.raises(ConfigError, match="is no file"):
+        read_quarantine(name)
+    with pytest.raises(StoreError, match="cannot write"):
+        watch(quarantine=name)
 
 
 def test_a_line_that_does_not_read_is_named(tmp_path):
