@@ -23,7 +23,7 @@ import grain
 import jax
 
 from grain_molmo.encode import EncodedExample, Encoder, LostExample
-from grain_molmo.errors import ConfigError, GrainMolmoError
+from grain_molmo.errors import ConfigError
 from grain_molmo.faults import FaultPolicy, FaultWatch
 from grain_molmo.fingerprint import fingerprint
 from grain_molmo.known_states import KnownStates
@@ -91,7 +91,8 @@ def make_loader(
         policy: what to do about examples that cannot be used; default: leave them out or blank, and count them.
         exclude: quarantine files of such a policy: the examples that they list are left out of the plan from the start;
             from a later step on, see `Phase`.
-        metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`.
+        metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`. What
+            it raises comes out of `next`; the one after it gives the same batch, counted once more.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -207,14 +208,15 @@ class Loader(grain.DatasetIterator[Batch]):
         handed_out_at = time.perf_counter()
         try:
             self._faults.check(info)
-        except GrainMolmoError:  # the batch is not handed out: the loader stays before it
+            self._counts.add(info, asked_at, handed_out_at)
+            self.batch_info = info
+            if self._metrics is not None:
+                self._metrics(info.step, flat_metrics(self.stats()))
+        except BaseException:  # the batch is not handed out: the loader stays before it
             self._batches.set_state(state)
+            self._counts.begin_anew()
             raise
-        self._counts.add(info, asked_at, handed_out_at)
-        self.batch_info = info
         self._known_states.add(self._batches.get_state())
-        if self._metrics is not None:
-            self._metrics(info.step, flat_metrics(self.stats()))
         return batch
 
     def get_state(self) -> dict[str, Any]:
