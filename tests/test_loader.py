@@ -16,7 +16,7 @@ import pytest
 import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
 from grain_molmo.datasets.base import Dataset
-from grain_molmo.errors import ConfigError, ExampleError, StoreError
+from grain_molmo.errors import ConfigError, FaultBudgetError, StoreError
 from grain_molmo.stages import STAGES, group_weights
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.vision.crops import render_crops, select_tiling, unpatchify
@@ -451,7 +451,7 @@ def test_a_stage_whose_every_example_is_unusable_says_so():
 
     gm.register_dataset("my-bad", Bad)
     loader = gm.make_loader(gm.Stage(mixture={"my_bad": 1}, batch_size=1), tokenizer="bytes")
-    with pytest.raises(ExampleError, match="1001 examples in a row"):
+    with pytest.raises(FaultBudgetError, match="1001 examples in a row"):
         next(loader)
     loader.close()
 

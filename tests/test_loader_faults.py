@@ -215,6 +215,18 @@ def test_the_quarantine_file_lists_the_damaged_records_and_no_other(stores, tmp_
     assert (tmp_path / "faults.jsonl").stat().st_size == size
 
 
+def test_a_plan_without_the_quarantined_examples_meets_no_fault_and_shows_all_others(stores, tmp_path):
+    with stores.loader(stores.bad, policy=FaultPolicy(quarantine=tmp_path / "faults.jsonl")) as loader:
+        for _ in take(loader, NUM_EXAMPLES + 200):
+            pass
+    visited = set()
+    policy = FaultPolicy(action="raise")
+    with stores.loader(stores.bad, policy=policy, exclude=tmp_path / "faults.jsonl") as loader:
+        for _, info in take(loader, NUM_EXAMPLES + 200):
+            visited |= {example.index for example in shown(info)}
+    assert visited == set(range(NUM_EXAMPLES)) - stores.damaged
+
+
 @of_annotations
 def test_a_shard_that_is_cut_off_under_the_loader_is_no_fault_of_an_example(stores, tmp_path):
     shutil.copytree(stores.good, tmp_path / "data")

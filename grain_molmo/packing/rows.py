@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import grain
 
-from grain_molmo.errors import ConfigError, ExampleError
+from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError
 from grain_molmo.packing.balance import balanced_order
 from grain_molmo.packing.mixture import Draw, Mark, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
@@ -178,8 +178,8 @@ class _PlanIterator(grain.DatasetIterator):
                 skipped_in_a_row += 1
                 most = self._plan.max_skipped_in_a_row
                 if most is not None and skipped_in_a_row > most:
-                    message = f"{skipped_in_a_row} examples in a row cannot be used; the last: {error.detail}"
-                    raise ExampleError(error.reason, message) from error
+                    last = f"the last ({error.reason}): {error.detail}"
+                    raise FaultBudgetError(f"{skipped_in_a_row} examples in a row cannot be used; {last}") from error
                 continue
             self._numbers[self._position] = number
             self._position += 1

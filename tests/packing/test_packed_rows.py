@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grain
 import pytest
 
-from grain_molmo.errors import ConfigError, ExampleError, StoreError
+from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError, StoreError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.rows import PackedRows, PlannedBatch, PlanPhase
 from grain_molmo.rng import stable_hash
@@ -156,7 +156,9 @@ def test_more_than_a_thousand_broken_examples_in_a_row_are_an_error():
         return encode_later
 
     assert len(next(iter(plan_of(encode_from(3 + 1000)))).skipped) == 1000
-    with pytest.raises(ExampleError, match=r"1001 examples in a row cannot be used; the last: [ab] \d+ says nothing"):
+    with pytest.raises(
+        FaultBudgetError, match=r"1001 examples in a row .*; the last \(no_answer\): [ab] \d+ says nothing"
+    ):
         next(iter(plan_of(encode_from(3 + 1001))))
 
 
