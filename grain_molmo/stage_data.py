@@ -79,7 +79,7 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
         exclude: quarantine files of examples to leave out from the start; each phase adds its own.
 
     Raises:
-        ConfigError: a phase of which no dataset is there, or a quarantine file that is not there or of other data.
+        ConfigError: a phase of which no dataset is there or every example left out, or a quarantine file that is not there or of other data.
     """
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     paths = [exclude] if isinstance(exclude, str | os.PathLike) else [*exclude]
@@ -92,5 +92,9 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
         weights = phase.weights or group_weights(phase.groups, sizes)
         if not weights:
             raise ConfigError(f"stage {stage.name!r}: no dataset of the phase from step {phase.step} is there")
+        if all(len(excluded.get(name, ())) >= sizes[name] for name in weights):
+            raise ConfigError(
+                f"stage {stage.name!r}: every example from step {phase.step} on is left out by quarantine"
+            )
         phases.append(PlanPhase(phase.step, weights, excluded))
     return phases

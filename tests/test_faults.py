@@ -12,7 +12,7 @@ from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError, MediaError, StoreError
 from grain_molmo.faults import FaultPolicy, FaultWatch, faults_of, read_quarantine
 from grain_molmo.packing.mixture import Draw
-from grain_molmo.packing.rows import Skipped
+from grain_molmo.packing.rows import EXCLUDED, Skipped
 from grain_molmo.quarantine import content_fingerprint
 from grain_molmo.render import ExampleInfo
 from grain_molmo.stats import BatchInfo
@@ -63,6 +63,11 @@ def test_faults_come_in_order_those_left_out_first_then_the_blank_ones_row_by_ro
     ]
     assert str(faults[0]) == "pictures example 9 (id id-9): bad"
     assert str(faults[2]) == "pictures example 2 (id id-2): what was wrong"
+
+
+def test_what_was_left_out_as_asked_is_no_fault():
+    info = batch(0, [[shown(1)]], [left_out(9, EXCLUDED), left_out(4)])
+    assert [fault.index for fault in faults_of(info)] == [4]
 
 
 def test_by_default_any_number_of_scattered_faults_is_gone_on_with():
