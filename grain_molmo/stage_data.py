@@ -79,7 +79,8 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
         exclude: quarantine files of examples to leave out from the start; each phase adds its own.
 
     Raises:
-        ConfigError: a phase of which no dataset is there or every example left out, or a quarantine file that is not there or of other data.
+        ConfigError: a phase of which no dataset is there or every example left out, or a quarantine file that is
+            not there or of other data.
     """
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     paths = [exclude] if isinstance(exclude, str | os.PathLike) else [*exclude]

@@ -215,6 +215,14 @@ def test_each_process_has_its_file_and_the_first_lists_what_all_see(tmp_path):
         assert read_quarantine(paths).examples == {"pictures": {0, 1, 9}}
 
 
+def test_names_that_look_like_patterns_are_names(tmp_path):
+    folder = tmp_path / "run[1]"
+    for process in range(2):
+        watched = FaultWatch(FaultPolicy(quarantine=folder / "faults[a].jsonl"), DATASETS, process, 2)
+        watched.check(batch(0, [[shown(process, "truncated")]]))
+    assert read_quarantine(folder / "faults[a].jsonl").examples == {"pictures": {0, 1}}
+
+
 def listed(path, *indices, dataset="pictures", fingerprint=None):
     fingerprint = fingerprint or content_fingerprint(DATASETS[dataset])
     lines = [json.dumps({"dataset": dataset, "index": index, "fingerprint": fingerprint}) + "\n" for index in indices]
@@ -224,8 +232,8 @@ def listed(path, *indices, dataset="pictures", fingerprint=None):
 
 
 def test_the_digest_stands_for_the_examples_whatever_the_order_or_file(tmp_path):
-    one, two = listed(tmp_path / "one", 1, 2, 3), listed(listed(tmp_path / "two", 3, 2), 1, 1)
-    other = listed(listed(tmp_path / "other", 1, 2), 3, dataset="others")
+    one, two = listed(tmp_path / "one", 1, 9, 17), listed(listed(tmp_path / "two", 17, 9), 1, 1)
+    other = listed(listed(tmp_path / "other", 1, 9), 17, dataset="others")
     assert read_quarantine(one).digest == read_quarantine(two).digest == read_quarantine([one, two]).digest != ""
     assert read_quarantine(one).digest != read_quarantine(other).digest
     empty = tmp_path / "empty"
