@@ -118,7 +118,10 @@ def attention_mask(batch: Mapping[str, Any], mode: LookAhead = None, special_bas
 def attention_blocks(queries: Queries, keys: Keys, queries_per_block: int, keys_per_block: int) -> Blocks:
     """Which blocks a kernel may skip and which need no mask, from the least and greatest numbers of each block.
 
-    Both are safe, not exact: a block that is called mixed may turn out to be empty or full. T must divide into blocks.
+    Both are safe, not exact: a block that is called mixed may turn out to be empty or full.
+
+    Raises:
+        ConfigError: T does not divide into blocks.
     """
     q_least, q_most = (Queries(*bounds) for bounds in _bounds(queries, queries_per_block))
     k_least, k_most = (Keys(*bounds) for bounds in _bounds(keys, keys_per_block))
@@ -134,5 +137,8 @@ def _every_pair(queries: Queries, keys: Keys) -> jax.Array:
 
 def _bounds(vectors: Queries | Keys, size: int) -> tuple[list[jax.Array], list[jax.Array]]:
     """The least and the greatest number of each block, [B, blocks]."""
+    T = vectors.order.shape[1]
+    if size < 1 or T % size:
+        raise ConfigError(f"{T} tokens do not divide into blocks of {size}; pad the row, or take another size")
     blocks = [each_BT.reshape(each_BT.shape[0], -1, size) for each_BT in vectors]
     return [each.min(axis=2) for each in blocks], [each.max(axis=2) for each in blocks]

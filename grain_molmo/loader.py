@@ -93,7 +93,8 @@ def make_loader(
         policy: what to do about examples that cannot be used; default: leave them out or blank, and count them.
         exclude: quarantine files of such a policy: the examples that they list are left out of the plan from the start;
             from a later step on, see `Phase`.
-        metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`.
+        metrics: called after each batch with its step and the numbers of `stats()` by flat names: `flat_metrics`. What
+            it raises comes out of `next`; the one after it gives the same batch, counted once more.
 
     Returns:
         An endless iterator of batches; see `render_rows` for shapes and dtypes.
@@ -208,16 +209,17 @@ class Loader(grain.DatasetIterator[Batch]):
         asked_at = time.perf_counter()
         if self._astray:
             self._go_to(self._place)
+            self._counts.begin_anew()
         self._astray = True  # until the batch is handed out: what fails on the way was taken out of the plan already
         batch, info = next(self._batches)
         handed_out_at = time.perf_counter()
         self._faults.check(info)
-        self._place, self._astray = self._batches.get_state(), False
         self._counts.add(info, asked_at, handed_out_at)
         self.batch_info = info
-        self._known_states.add(self._place)
         if self._metrics is not None:
             self._metrics(info.step, flat_metrics(self.stats()))
+        self._place, self._astray = self._batches.get_state(), False
+        self._known_states.add(self._place)
         return batch
 
     def get_state(self) -> dict[str, Any]:

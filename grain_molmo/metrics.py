@@ -16,6 +16,7 @@ except ImportError as error:
     raise ImportError("grain_molmo.metrics needs prometheus-client: pip install 'grain-molmo[metrics]'") from error
 
 _PREFIX = "grain_molmo_"
+_BATCHES = "data/batches"
 _LEVELS = ("token_fill", "crop_fill", "wait_share", "limited_by", "step")
 """What can fall; all else adds up from the loader's first batch."""
 
@@ -59,6 +60,7 @@ class PrometheusMetrics:
     ):
         self._registry = registry
         self._metrics: dict[str, Any] = {}
+        self._children: dict[str, Any] = {}
         self._last: dict[str, float] = {}
         self._server: Any = None
         self._metric("step", ())  # at once, so that a registry that has them is found out now
@@ -66,23 +68,24 @@ class PrometheusMetrics:
         if port is not None:
             try:
                 self._server, self._thread = prometheus_client.start_http_server(port, address, registry)
-            except OSError as error:
+            except (OSError, OverflowError) as error:  # the latter of a port above 65,535
                 self._unregister()
                 raise ConfigError(f"metrics cannot be served at {address}:{port} ({error}); choose another") from error
             self.port = self._server.server_port
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         """Takes over the values of a step, by names as `flat_metrics` gives them."""
+        if values.get(_BATCHES, 0.0) <= self._last.get(_BATCHES, -1.0):
+            self._last.clear()  # another loader, which began at 0
         for name, value in {"step": float(step), **values}.items():
-            last = self._last.get(name, 0.0)
-            if value == last and name in self._last:
+            last = self._last.get(name)
+            if value == last:
                 continue
-            metric, labels = self._find(name)
-            child = metric.labels(*labels) if labels else metric
-            if isinstance(metric, prometheus_client.Gauge):
+            child = self._children.get(name) or self._child(name)
+            if isinstance(child, prometheus_client.Gauge):
                 child.set(value)
             else:
-                child.inc(value - last if value >= last else value)  # smaller: another loader, which began at 0
+                child.inc(value - (last or 0.0))
             self._last[name] = value
 
     def close(self) -> None:
@@ -94,16 +97,18 @@ class PrometheusMetrics:
             self._server = None
         self._unregister()
 
-    def _find(self, name: str) -> tuple[Any, tuple[str, ...]]:
-        """The metric that a flat name belongs to, and its label if it has one."""
-        family, *rest = name.removeprefix("data/").split("/")
+    def _child(self, name: str) -> Any:
+        """The metric that a flat name belongs to, by its label if it has one."""
+        family, _, rest = name.removeprefix("data/").partition("/")  # a reason may be of any letters
         if not rest or family not in _LABELS:
-            return self._metric("_".join([family, *rest]), ()), ()
-        label = _LABELS[family]
-        if family == "datasets":
-            dataset, what = rest
-            return self._metric(f"{label}_{what}", (label,)), (dataset,)
-        return self._metric(family, (label,)), ("/".join(rest),)  # a reason may be of any letters
+            child = self._metric(f"{family}_{rest}" if rest else family, ())
+        elif family == "datasets":
+            dataset, _, what = rest.rpartition("/")
+            child = self._metric(f"{_LABELS[family]}_{what}", (_LABELS[family],)).labels(dataset)
+        else:
+            child = self._metric(family, (_LABELS[family],)).labels(rest)
+        self._children[name] = child
+        return child
 
     def _metric(self, name: str, labels: tuple[str, ...]) -> Any:
         if name not in self._metrics:
@@ -126,4 +131,5 @@ class PrometheusMetrics:
         for metric in self._metrics.values():
             self._registry.unregister(metric)
         self._metrics.clear()
+        self._children.clear()
         self._last.clear()

@@ -28,7 +28,7 @@ def pool_patches(patches_BCND: jax.Array, token_pooling_BPW: jax.Array, n_contex
     # One patch of every window after another: all W at once would take W times the memory.
     total = jnp.zeros((B, n_context, P // n_context, D), patches_BCND.dtype)
     for w in range(W):
-        total += take(patches_BSND, index_BSPW[..., w]) * valid_BSPW[..., w, None]
+        total += jnp.where(valid_BSPW[..., w, None], take(patches_BSND, index_BSPW[..., w]), 0)
     count = jnp.maximum(valid_BSPW.sum(axis=-1, keepdims=True), 1)
     return (total / count.astype(total.dtype)).reshape(B, P, D)
 

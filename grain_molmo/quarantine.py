@@ -13,6 +13,8 @@ from grain_molmo.errors import ConfigError, ExampleError, MediaError
 from grain_molmo.rng import stable_hash
 from grain_molmo.store.files import writing
 
+_BLOCK = 1 << 16
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -75,19 +77,24 @@ class QuarantineFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch()
             _end_last_line(self._path)
-        self._known = {entry for _, entry in _entries(self._path)}
+        self._known: dict[str, set[int]] = {name: set() for name in datasets}
+        for _, entry in _entries(self._path):
+            if entry.fingerprint == self._fingerprints.get(entry.dataset):
+                self._known[entry.dataset].add(entry.index)
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Appends those that are not there yet. Raises StoreError if they cannot be written."""
-        new: dict[_Entry, str] = {}
-        for fault in faults:
-            entry = _Entry(fault.dataset, fault.index, self._fingerprints[fault.dataset])
-            if entry not in self._known:
-                new[entry] = json.dumps({**asdict(fault), "fingerprint": entry.fingerprint}, ensure_ascii=False) + "\n"
-        if new:
-            with writing(self._path), open(self._path, "ab") as file:
-                file.write("".join(new.values()).encode("utf-8", "backslashreplace"))
-            self._known |= new.keys()
+        new = {(fault.dataset, fault.index): fault for fault in faults if fault.index not in self._known[fault.dataset]}
+        if not new:
+            return
+        lines = (
+            json.dumps({**asdict(fault), "fingerprint": self._fingerprints[fault.dataset]}, ensure_ascii=False) + "\n"
+            for fault in new.values()
+        )
+        with writing(self._path):
+            _append(self._path, "".join(lines).encode("utf-8", "backslashreplace"))
+        for name, index in new:
+            self._known[name].add(index)
 
 
 @dataclass(frozen=True)
@@ -161,10 +168,28 @@ def _entries(path: Path) -> Iterator[tuple[int, _Entry]]:
 
 def _end_last_line(path: Path) -> None:
     """Takes away a line that was torn, so that the next one begins on its own."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
+    with open(path, "rb") as file:
+        whole = end = file.seek(0, os.SEEK_END)
+        newline = -1
+        while whole and newline < 0:
+            at = max(0, whole - _BLOCK)
+            file.seek(at)
+            newline = file.read(whole - at).rfind(b"\n")
+            whole = at + newline + 1
+    if whole < end:
         os.truncate(path, whole)
+
+
+def _append(path: Path, data: bytes) -> None:
+    """All of the data or, where the disk is full, none: a line torn here would have the next one behind it."""
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def _files(paths: Iterable[PathLike]) -> list[Path]:
@@ -172,6 +197,8 @@ def _files(paths: Iterable[PathLike]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         path = Path(path).expanduser()
+        if not path.name:
+            raise ConfigError(f"quarantine: {path} is no file")
         stem, digits = glob.escape(str(path.with_suffix(""))), "[0-9]" * 5
         parts = glob.glob(f"{stem}-{digits}-of-{digits}{glob.escape(path.suffix)}")
         matching = [path] if path.is_file() else [each for each in glob.glob(str(path)) if os.path.isfile(each)]

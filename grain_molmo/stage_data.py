@@ -91,6 +91,6 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
             raise ConfigError(f"stage {stage.name!r}: no dataset of the phase from step {phase.step} is there")
         # Of the phase's own datasets only: what is said of those that come later is no part of it.
         drawn = {name: datasets[name] for name in weights}
-        excluded = read_quarantine(paths, drawn).examples if paths else {}
+        excluded = read_quarantine(paths, drawn).examples
         phases.append(PlanPhase(phase.step, weights, excluded))
     return phases

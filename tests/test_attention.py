@@ -231,6 +231,15 @@ def test_rows_may_be_sharded_by_explicit_axes():
     assert mask.sharding.spec[0] == "data"
 
 
+@pytest.mark.parametrize("sizes", [(7, 8), (8, 7), (0, 8), (8, 96)])
+def test_blocks_that_do_not_divide_the_row_are_refused(sizes):
+    arrays, _, _ = packed([])
+    with pytest.raises(
+        ConfigError, match=f"{T} tokens do not divide into blocks of {max(sizes, key=lambda n: n != 8)}"
+    ):
+        attention_blocks(*attention_keys(arrays), *sizes)
+
+
 def test_a_mode_that_does_not_exist_or_lacks_the_tokenizer_is_refused():
     arrays, _, _ = packed([])
     with pytest.raises(ConfigError, match="one of None"):

@@ -1,5 +1,7 @@
 import json
 import re
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError, MediaError, StoreError
 from grain_molmo.faults import FaultPolicy, FaultWatch, faults_of, read_quarantine
 from grain_molmo.packing.mixture import Draw
-from grain_molmo.packing.rows import Skipped
+from grain_molmo.packing.rows import EXCLUDED, Skipped
 from grain_molmo.quarantine import content_fingerprint
 from grain_molmo.render import ExampleInfo
 from grain_molmo.stats import BatchInfo
@@ -61,6 +63,11 @@ def test_faults_come_in_order_those_left_out_first_then_the_blank_ones_row_by_ro
     ]
     assert str(faults[0]) == "pictures example 9 (id id-9): bad"
     assert str(faults[2]) == "pictures example 2 (id id-2): what was wrong"
+
+
+def test_what_was_left_out_as_asked_is_no_fault():
+    info = batch(0, [[shown(1)]], [left_out(9, EXCLUDED), left_out(4)])
+    assert [fault.index for fault in faults_of(info)] == [4]
 
 
 def test_by_default_any_number_of_scattered_faults_is_gone_on_with():
@@ -208,6 +215,14 @@ def test_each_process_has_its_file_and_the_first_lists_what_all_see(tmp_path):
         assert read_quarantine(paths).examples == {"pictures": {0, 1, 9}}
 
 
+def test_names_that_look_like_patterns_are_names(tmp_path):
+    folder = tmp_path / "run[1]"
+    for process in range(2):
+        watched = FaultWatch(FaultPolicy(quarantine=folder / "faults[a].jsonl"), DATASETS, process, 2)
+        watched.check(batch(0, [[shown(process, "truncated")]]))
+    assert read_quarantine(folder / "faults[a].jsonl").examples == {"pictures": {0, 1}}
+
+
 def listed(path, *indices, dataset="pictures", fingerprint=None):
     fingerprint = fingerprint or content_fingerprint(DATASETS[dataset])
     lines = [json.dumps({"dataset": dataset, "index": index, "fingerprint": fingerprint}) + "\n" for index in indices]
@@ -217,8 +232,8 @@ def listed(path, *indices, dataset="pictures", fingerprint=None):
 
 
 def test_the_digest_stands_for_the_examples_whatever_the_order_or_file(tmp_path):
-    one, two = listed(tmp_path / "one", 1, 2, 3), listed(listed(tmp_path / "two", 3, 2), 1, 1)
-    other = listed(listed(tmp_path / "other", 1, 2), 3, dataset="others")
+    one, two = listed(tmp_path / "one", 1, 9, 17), listed(listed(tmp_path / "two", 17, 9), 1, 1)
+    other = listed(listed(tmp_path / "other", 1, 9), 17, dataset="others")
     assert read_quarantine(one).digest == read_quarantine(two).digest == read_quarantine([one, two]).digest != ""
     assert read_quarantine(one).digest != read_quarantine(other).digest
     empty = tmp_path / "empty"
@@ -232,6 +247,56 @@ def test_a_torn_last_line_is_passed_over_and_the_next_run_writes_on_behind_it(tm
     assert read_quarantine(path).examples == {"pictures": {1}}
     watch(quarantine=path).check(batch(0, [[shown(5, "truncated")]]))
     assert read_quarantine(path).examples == {"pictures": {1, 5}}
+
+
+def test_a_torn_line_is_taken_away_however_long_the_file_and_the_line(tmp_path):
+    path = listed(tmp_path / "faults.jsonl", *range(2000))
+    whole = path.read_bytes()
+    for torn in (b"", b"{", b"{" + b"x" * 200_000):
+        path.write_bytes(whole + torn)
+        watch(quarantine=path)
+        assert path.read_bytes() == whole
+    path.write_bytes(b"\0" * 200_000)  # as some file systems leave a file after a power cut
+    watch(quarantine=path)
+    assert path.read_bytes() == b""
+
+
+@pytest.fixture
+def set_room():
+    """Lets files grow to so many bytes, as a full disk does: what fits of a write is written, then it fails."""
+    ignored, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size or limits[0], limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_on_a_full_disk_no_half_line_is_left_and_with_room_again_it_goes_on(tmp_path, set_room):
+    path = listed(tmp_path / "faults.jsonl", 1)
+    before, watched = path.read_bytes(), watch(quarantine=path)
+    faulty = batch(0, [[shown(index, "truncated") for index in range(2, 9)]])
+    set_room(len(before) + 300)
+    try:
+        with pytest.raises(StoreError, match=r"faults\.jsonl: cannot write"):
+            watched.check(faulty)
+    finally:
+        set_room(None)
+    assert path.read_bytes() == before
+    watched.check(faulty)
+    assert read_quarantine(path).examples == {"pictures": set(range(1, 9))}
+
+
+def test_lines_of_other_data_or_odd_fingerprints_hide_nothing_new(tmp_path):
+    path = listed(listed(tmp_path / "faults.jsonl", 1, fingerprint="x"), 1, fingerprint=["x"])
+    watch(quarantine=path).check(batch(0, [[shown(1, "truncated")]]))
+    assert [entry["fingerprint"] for entry in entries(path)] == ["x", ["x"], content_fingerprint(DATASETS["pictures"])]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_what_is_no_name_of_a_file_is_refused(name):
+    with pytest.raises(ConfigError, match="is no file"):
+        read_quarantine(name)
+    with pytest.raises(StoreError, match="cannot write"):
+        watch(quarantine=name)
 
 
 def test_a_line_that_does_not_read_is_named(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 import grain_molmo as gm
-from grain_molmo.errors import DamagedRecordError, ExampleError, FaultBudgetError, MediaError, StoreError
+from grain_molmo.datasets.base import content_fingerprint
+from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError, FaultBudgetError, MediaError, StoreError
 from grain_molmo.faults import FaultPolicy, read_quarantine
 from grain_molmo.store import shards, writer
 
@@ -236,3 +238,25 @@ def test_a_shard_that_is_cut_off_under_the_loader_is_no_fault_of_an_example(stor
     with loader, pytest.raises(StoreError, match="it was cut off") as error:
         next(loader)
     assert not isinstance(error.value, DamagedRecordError)
+
+
+@of_annotations
+def test_what_is_left_out_as_asked_counts_in_no_budget(stores, tmp_path):
+    path = tmp_path / "faults.jsonl"
+    with stores.loader(stores.bad, policy=FaultPolicy(quarantine=path)) as loader:
+        for _ in take(loader, NUM_EXAMPLES + 200):
+            pass
+    nothing_allowed = FaultPolicy(max_ratio=0, max_in_a_row=0)
+    with stores.loader(stores.bad, policy=nothing_allowed, exclude=path) as loader:
+        for _ in take(loader, NUM_EXAMPLES):
+            pass
+        assert loader.stats()["skipped_examples"].keys() == {"excluded"}
+
+
+@of_annotations
+def test_a_plan_of_which_all_is_left_out_is_refused(stores, tmp_path):
+    fingerprint = content_fingerprint(gm.get_dataset("many", data_dir=stores.good))
+    lines = (json.dumps({"dataset": "many", "index": i, "fingerprint": fingerprint}) for i in range(NUM_EXAMPLES))
+    (tmp_path / "faults.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match="all examples of the phase from step 0 are excluded: many"):
+        stores.loader(stores.good, exclude=tmp_path / "faults.jsonl")

@@ -59,16 +59,50 @@ def test_what_is_scraped_is_what_the_loader_says(metrics):
     assert limits == {each: float(each == stats["limited_by"]) for each in LIMITS}
 
 
+def test_a_batch_that_the_hook_fails_at_is_not_lost():
+    class Talks(gm.Dataset):
+        def __len__(self):
+            return 50
+
+        def get(self, item, rng):
+            return {"messages": [f"What is {item}?", "That."]}
+
+    def hook(step, values):
+        seen.append(step)
+        if seen == [0, 1]:
+            raise ConnectionError("nobody listens")
+
+    seen: list[int] = []
+    gm.register_dataset("hook-talks", lambda split: Talks())
+    stage = gm.Stage(mixture={"hook_talks": 1}, batch_size=2, seq_len=256, crops_per_row=2)
+    with gm.make_loader(stage, tokenizer="bytes", num_threads=1, metrics=hook) as loader:
+        next(loader)
+        state = loader.get_state()
+        with pytest.raises(ConnectionError):
+            next(loader)
+        assert loader.get_state() == state
+        batch = next(loader)
+        assert seen == [0, 1, 1]
+        assert all((batch[key] == array).all() for key, array in loader.batch_at(1).items())
+
+
 def test_counters_go_on_when_another_loader_begins_at_zero(metrics):
-    for value in (10.0, 25.0, 4.0, 4.0, 6.0):
-        metrics(0, {"data/tokens": value, "data/token_fill": value})
-    assert scrape(metrics)["grain_molmo_tokens_total",] == 31
+    values = [(1.0, 10.0), (2.0, 25.0), (1.0, 40.0), (2.0, 40.0), (3.0, 42.0), (1.0, 6.0), (1.0, 6.0)]
+    for batches, tokens in values:
+        metrics(0, {"data/batches": batches, "data/tokens": tokens, "data/token_fill": tokens})
+    assert scrape(metrics)["grain_molmo_batches_total",] == 2 + 3 + 1 + 1
+    assert scrape(metrics)["grain_molmo_tokens_total",] == 25 + 42 + 6 + 6
     assert scrape(metrics)["grain_molmo_token_fill",] == 6
 
 
 def test_reasons_may_be_of_any_letters(metrics):
     metrics(0, {'data/skipped_media/odd/reason "x"\n': 2.0})
     assert scrape(metrics)["grain_molmo_skipped_media_total", 'odd/reason "x"\n'] == 2
+
+
+def test_names_of_datasets_may_be_of_any_letters(metrics):
+    metrics(0, {"data/datasets/my/own set/tokens": 3.0})
+    assert scrape(metrics)["grain_molmo_dataset_tokens_total", "my/own set"] == 3
 
 
 def test_without_a_registry_of_its_own_they_stand_beside_those_of_grain():
@@ -89,6 +123,8 @@ def test_a_port_that_is_taken_is_refused_and_leaves_nothing_behind(metrics):
     registry = prometheus_client.CollectorRegistry()
     with pytest.raises(ConfigError, match=f"127.0.0.1:{metrics.port}"):
         PrometheusMetrics(port=metrics.port, registry=registry)
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:70000"):
+        PrometheusMetrics(port=70_000, registry=registry)
     assert not prometheus_client.generate_latest(registry)
 
 

@@ -52,6 +52,12 @@ def test_a_token_without_a_pooled_vector_gets_zeros():
     assert placed[0, :, 0].tolist() == [1, 0, 0]
 
 
+def test_a_patch_that_is_no_number_spoils_its_own_window_alone():
+    patches_BCND = jnp.ones((1, C, N, D)).at[0, 0, 0].set(jnp.nan)
+    pooled = pool_patches(patches_BCND, jnp.array([[[0, 1], [2, -1], [-1, -1]]]))
+    assert jnp.isnan(pooled[0, :, 0]).tolist() == [True, False, False]
+
+
 def test_context_shards_pool_from_their_own_crops():
     patches_BCND = jax.random.normal(jax.random.key(0), (1, C, N, D))
     second = 2 * N  # first patch of the second shard's crops, counted from the row's first

@@ -9,6 +9,7 @@ state lie in one Orbax checkpoint, so that they cannot fall apart.
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp  # the extra "checkpoint"
 
 import grain_molmo as gm
+from grain_molmo.errors import ConfigError
 from grain_molmo.examples.model import ModelConfig
 from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
 from grain_molmo.examples.watch import Watch
@@ -78,15 +80,24 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def mesh_axes(text: str) -> dict[str, int]:
-    """Sizes by name, of text such as `data=2,fsdp=-1`; ValueError for other text."""
-    pairs = (axis.split("=") for axis in text.split(","))
-    return {name: int(size) for name, size in pairs}
+    """An argparse type: sizes by name, of text such as `data=2,fsdp=-1`."""
+    axes = dict(re.findall(r"(data|fsdp|context)=(-1|[1-9][0-9]*)(?:,|$)", text))
+    if (
+        not axes
+        or text != ",".join(f"{name}={size}" for name, size in axes.items())
+        or [*axes.values()].count("-1") > 1
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like data=2,fsdp=-1,context=2, with one -1 at most")
+    return {name: int(size) for name, size in axes.items()}
 
 
 def make_mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
     """The mesh of these axes; a size of -1 takes the devices that are left."""
     left = jax.device_count() // abs(math.prod(sizes.values()))
     shape = [left if size == -1 else size for size in sizes.values()]
+    if not 0 < math.prod(shape) <= jax.device_count():
+        axes = ",".join(f"{name}={size}" for name, size in sizes.items())
+        raise ConfigError(f"mesh {axes}: there are {jax.device_count()} devices")
     return jax.make_mesh(shape, tuple(sizes), axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
 
 
@@ -105,7 +116,13 @@ def restore_or_init(
         placed = jax.tree.map(lambda array: array.sharding, abstract)
         return jax.jit(partial(init_state, config), out_shardings=placed)(), 0
     parts = ocp.args.Composite(model=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
-    restored = checkpoints.restore(step, args=parts)
+    try:
+        restored = checkpoints.restore(step, args=parts)
+    except Exception as error:  # whatever its format trips over where it is damaged, or of another model
+        error.add_note(
+            f"{checkpoints.directory / str(step)} does not restore; without it, the one before is gone on from"
+        )
+        raise
     loader.set_state(restored["data"])
     return restored["model"], step
 

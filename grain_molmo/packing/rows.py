@@ -192,7 +192,7 @@ class _PlanIterator(grain.DatasetIterator):
             except ExampleError as error:
                 self._position += 1
                 self._skipped.append(Skipped(draw, error.reason, error.detail, error.example_id))
-                skipped_in_a_row += 1
+                skipped_in_a_row += error.reason != EXCLUDED  # as asked, which is no fault
                 most = self._plan.max_skipped_in_a_row
                 if most is not None and skipped_in_a_row > most:
                     last = f"the last ({error.reason}): {error.detail}"

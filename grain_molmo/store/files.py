@@ -84,17 +84,17 @@ def cannot_write(path: Path, error: Exception) -> StoreError:
     known = (*_NO_SPACE, *_NO_RIGHT)
     number = getattr(error, "errno", None) or next((one for one in known if os.strerror(one) in words), None)
     if number in _NO_SPACE:
-        advice = "make room, then give the same command again: finished shards are kept"
+        advice = "make room, then give the same command again: what is finished is kept"
     elif number in _NO_RIGHT:
-        advice = "make the folder writable, or choose another --data-dir"
+        advice = "make the folder writable, or choose another"
     else:
-        advice = "mend that, then give the same command again: finished shards are kept"
+        advice = "mend that, then give the same command again: what is finished is kept"
     reason = os.strerror(number) if number else " ".join(words.split())
     return StoreError(f"{path}: cannot write ({reason}); {_free_space(path)}; {advice}")
 
 
 def _free_space(path: Path) -> str:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, StopIteration):  # the latter of the root itself
         folder = next(folder for folder in path.absolute().parents if folder.is_dir())
         return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
     return "free space unknown"

@@ -1,6 +1,7 @@
 """Types of command-line arguments."""
 
 import argparse
+import math
 from collections.abc import Callable
 
 
@@ -17,3 +18,14 @@ def whole_number(smallest: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a number of seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not (value >= 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value

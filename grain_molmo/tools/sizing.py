@@ -14,6 +14,7 @@ taken to do what one here did, and all of them side by side. Every host plans al
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,11 +58,17 @@ class Measured:
         keys = ("examples_per_row", "read_bytes_per_row", "cpu_s_per_row", "plan_s_per_example")
         try:
             figures = {key: float(report["figures"][key]) for key in keys}
+            if wrong := {key: value for key, value in figures.items() if not _is_measured(key, value)}:
+                raise ValueError(f"figures {wrong}")
             stage, machine = report["settings"]["stage"], report["machine"]["processor"]
             data = report["settings"]["data_dir"]
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{source} is not what `grain-molmo bench loader --json` prints: {error!r}") from error
         return stage, cls(**figures, source=f"{data} on {machine}")
+
+
+def _is_measured(key: str, value: float) -> bool:
+    return math.isfinite(value) and (value > 0 or (value == 0 and key == "read_bytes_per_row"))  # text has no media
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from killed import SETS, SMALL, command_line, run, run_and_kill
 
 import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
+from grain_molmo.errors import ConfigError
 from grain_molmo.examples import watch
 from grain_molmo.examples.step import checksum
-from grain_molmo.examples.train import main
+from grain_molmo.examples.train import main, make_mesh, mesh_axes
 
 STEPS = 8
 
@@ -112,6 +113,33 @@ def test_a_checkpoint_holds_the_loader_in_a_small_readable_file(undisturbed):
     file = undisturbed[0] / f"{STEPS}" / "data" / "metadata"
     assert json.loads(file.read_text())["fingerprint"]
     assert file.stat().st_size < 4096
+
+
+def test_a_checkpoint_that_is_damaged_is_named_and_without_it_the_one_before_serves(undisturbed, data_dir, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "log").unlink()
+    (tmp_path / f"{STEPS}" / "data" / "metadata").write_text("")
+    with pytest.raises(ValueError, match="Expecting value") as damaged:
+        train(tmp_path, **{"data-dir": data_dir, "steps": STEPS})
+    assert f"{tmp_path / str(STEPS)} does not restore" in damaged.value.__notes__[0]
+    shutil.rmtree(tmp_path / f"{STEPS}")
+    after = train(tmp_path, **{"data-dir": data_dir, "steps": STEPS})
+    assert without_seconds(after) == without_seconds(undisturbed[1])[-len(after) :]
+
+
+@pytest.mark.parametrize(
+    "axes", ["", "data", "data=0", "data=-2", "data=-1,fsdp=-1", "data=1,data=1", "rows=1", "data=1,"]
+)
+def test_what_is_no_mesh_is_refused_where_it_is_typed(capsys, axes):
+    with pytest.raises(SystemExit):
+        main(["--checkpoints", "RUN", "--mesh", axes])
+    assert "is not like data=2,fsdp=-1,context=2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("axes", ["data=4096", "data=4096,fsdp=-1"])
+def test_a_mesh_of_more_devices_than_there_are_is_refused(axes):
+    with pytest.raises(ConfigError, match=f"mesh {axes}: there are {jax.device_count()} devices"):
+        make_mesh(mesh_axes(axes))
 
 
 def test_the_stall_is_the_share_of_waiting_after_the_first_step(monkeypatch):

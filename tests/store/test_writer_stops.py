@@ -177,7 +177,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_when_there_is_room(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # a write past it fails as on a full disk
     try:
-        words = r"birds.*: cannot write \(File too large\); [\d.,]+ MB are free there; make room, .* shards are kept"
+        words = r"birds.*: cannot write \(File too large\); [\d.,]+ MB are free there; make room, .* is kept"
         with pytest.raises(StoreError, match=words):
             convert()
     finally:
@@ -211,8 +211,8 @@ def test_a_full_disk_in_the_middle_of_a_reconversion_leaves_the_old_split(tmp_pa
     [
         (errno.ENOSPC, "make room, then give the same command again"),
         (errno.EDQUOT, "make room, then give the same command again"),
-        (errno.EROFS, "make the folder writable, or choose another --data-dir"),
-        (errno.EACCES, "make the folder writable, or choose another --data-dir"),
+        (errno.EROFS, "make the folder writable, or choose another"),
+        (errno.EACCES, "make the folder writable, or choose another"),
         (errno.EIO, "mend that, then give the same command again"),
     ],
 )

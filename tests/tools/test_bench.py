@@ -242,6 +242,12 @@ def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):
     assert "grain-molmo convert" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "x"])
+def test_a_step_that_takes_no_time_that_could_be_is_refused(capsys, value):
+    assert main(["bench", "loader", "--step-seconds", value]) == 2
+    assert "--step-seconds" in capsys.readouterr().err
+
+
 # ---- video ----
 
 

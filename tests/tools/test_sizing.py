@@ -1,6 +1,7 @@
 """grain-molmo size: what pods ask of their hosts, against what was measured."""
 
 import json
+import math
 
 import pytest
 
@@ -62,6 +63,17 @@ def test_what_a_host_must_do_is_set_against_what_was_measured(capsys, measured):
     assert found["planning_headroom"] == pytest.approx(1 / (asked.rows_per_s * 4.0 * 1e-4))
     assert found["host_rows"] == 128 / 4
     assert found["verdict"].startswith("yes, ")
+
+
+@pytest.mark.parametrize("figure", [{"cpu_s_per_row": 0}, {"cpu_s_per_row": math.nan}, {"plan_s_per_example": -1}])
+def test_figures_that_nobody_measured_are_refused(capsys, measured, figure):
+    assert main(["size", "v6e-16", "--stage", "sft", "--measured", measured("sft", **figure)]) == 2
+    assert next(iter(figure)) in capsys.readouterr().err
+
+
+def test_a_stage_of_text_reads_no_media(capsys, measured):
+    found = size_json(capsys, "v6e-16", "--stage", "sft", "--measured", measured("sft", read_bytes_per_row=0))
+    assert found["pods"]["v6e-16"]["sft"]["host_read_bytes_per_s"] == 0
 
 
 def test_slow_planning_is_named_with_the_command_that_helps(capsys, measured):

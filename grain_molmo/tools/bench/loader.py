@@ -36,6 +36,7 @@ from grain_molmo.render import ExampleInfo, batch_bytes
 from grain_molmo.rng import example_rng
 from grain_molmo.stages import STAGES, Stage
 from grain_molmo.stats import BatchInfo
+from grain_molmo.tools.arguments import seconds
 from grain_molmo.tools.bench.pictures import decode_and_resize
 from grain_molmo.tools.bench.report import Report, positive, table, timed
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
@@ -112,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", default="bytes", help='file, folder, hub name or "bytes" (bytes)')
     parser.add_argument("--rows", type=positive, default=64, metavar="N", help="rows of each sample set (64)")
     parser.add_argument(
-        "--step-seconds", type=float, default=0.0, metavar="S", help="what the consumer takes over a batch (0)"
+        "--step-seconds", type=seconds, default=0.0, metavar="S", help="what the consumer takes over a batch (0)"
     )
 
 
