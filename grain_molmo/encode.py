@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -26,6 +26,20 @@ _LEAST_SHARE_OF_TEXT = 8
 """Frames leave one token in so many to the text, unless the text needs less."""
 
 Conversations = list[str] | list[list[str]]
+
+
+class Lengths(NamedTuple):
+    """What an example takes of a row, and the work to render it.
+
+    Attributes:
+        n_tokens, n_crops, n_pooled: of a row's tokens, crops and rows of `token_pooling`.
+        cost: in crops of a picture.
+    """
+
+    n_tokens: int
+    n_crops: int
+    n_pooled: int
+    cost: int
 
 
 @dataclass(frozen=True)
@@ -60,9 +74,9 @@ class EncodedExample:
         return sum(slot.n_pooled for slot in self.slots)
 
     @property
-    def cost(self) -> int:
-        """Work to render it, in crops of a picture."""
-        return sum(slot.cost for slot in self.slots)
+    def lengths(self) -> Lengths:
+        """All that it takes of a row."""
+        return Lengths(self.n_tokens, self.n_crops, self.n_pooled, sum(slot.cost for slot in self.slots))
 
 
 @dataclass(frozen=True)

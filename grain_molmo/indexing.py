@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, ExampleError, StoreError
-from grain_molmo.lengths import UNUSABLE, LengthFiles, count_unusable, lengths_of, pack_lengths
+from grain_molmo.lengths import UNUSABLE, LengthFiles, count_unusable, pack_lengths
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.processes import helper_processes, in_any_order
 from grain_molmo.store import canonical_name, resolve_data_dir
@@ -230,7 +230,7 @@ def _encode_part(encoder: Encoder, part: _Part) -> _Encoded:
     entries = bytearray()
     for index in range(part.start, part.stop):
         try:
-            lengths = lengths_of(encoder, Draw(part.dataset, part.epoch, index))
+            lengths = encoder(Draw(part.dataset, part.epoch, index)).lengths
         except ExampleError as error:
             lengths = UNUSABLE
             problems.setdefault(error.reason, error.detail)

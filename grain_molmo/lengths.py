@@ -18,10 +18,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from grain_molmo.datasets.base import StoreDataset
-from grain_molmo.encode import Encoder
+from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import ConfigError, ExampleError, StoreError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.stages import Stage
@@ -41,23 +41,8 @@ _SPOTS = 4
 _NOT_OF_AN_EXAMPLE = {"mixture", "groups", "phases", "name", "split", "batch_size", "waiting", "rules", "loss"}
 
 
-class Lengths(NamedTuple):
-    """What an example takes of a row (`n_tokens`, `n_crops`, `n_pooled`), and the work to render it (`cost`)."""
-
-    n_tokens: int
-    n_crops: int
-    n_pooled: int
-    cost: int
-
-
 UNUSABLE = Lengths(0, 0, 0, 0)
 """Stands in the files for an example that cannot be encoded."""
-
-
-def lengths_of(encoder: Encoder, draw: Draw) -> Lengths:
-    """The lengths of a draw, encoded now. Raises ExampleError and StoreError as the encoder does."""
-    example = encoder(draw)
-    return Lengths(example.n_tokens, example.n_crops, example.n_pooled, example.cost)
 
 
 def lengths_key(encoder: Encoder, name: str) -> dict[str, Any] | None:
@@ -251,7 +236,7 @@ class LengthIndex:
         """Encodes a few examples to see that the file says the same: code may have changed without a new version."""
         for index in _spread(len(self._encoder.datasets[name])):
             try:
-                now = lengths_of(self._encoder, Draw(name, epoch, index))
+                now = self._encoder(Draw(name, epoch, index)).lengths
             except ExampleError:
                 now = UNUSABLE
             then = _ENTRY.unpack_from(entries, _ENTRY.size * index)

@@ -1,4 +1,4 @@
-"""An example as the plan knows it: by its lengths, encoded already or only when its row is rendered."""
+"""Examples for the plan: by their lengths, encoded already or only when their row is rendered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,25 +7,7 @@ from grain_molmo.encode import EncodedExample, Encoder, LostExample
 from grain_molmo.errors import ExampleError, StoreError
 from grain_molmo.lengths import Lengths
 from grain_molmo.packing.mixture import Draw
-
-
-@dataclass(frozen=True)
-class PlannedExample:
-    """What an example takes of a row.
-
-    Attributes:
-        draw: which example of which dataset and epoch.
-        n_tokens, n_crops, n_pooled: of a row's tokens, crops and rows of `token_pooling`.
-        cost: work to render it, in crops of a picture.
-        encoded: the example, if it had to be encoded to know this; None if an index knew it.
-    """
-
-    draw: Draw
-    n_tokens: int
-    n_crops: int
-    n_pooled: int
-    cost: int
-    encoded: EncodedExample | None = None
+from grain_molmo.packing.rows import PlannedExample
 
 
 @dataclass(frozen=True)
@@ -48,7 +30,7 @@ class ExamplePlanner:
         if known is not None:
             return PlannedExample(draw, *known)
         encoded = self.encoder(draw)
-        return PlannedExample(draw, *_lengths(encoded), encoded)
+        return PlannedExample(draw, *encoded.lengths, encoded)
 
     def encode(self, planned: PlannedExample) -> EncodedExample | LostExample:
         """The example itself; a `LostExample` if it was planned by its lengths and can no longer be encoded.
@@ -62,14 +44,10 @@ class ExamplePlanner:
             encoded = self.encoder(planned.draw)
         except ExampleError as error:
             return LostExample(planned.draw, *lengths, error.reason, error.detail)
-        if _lengths(encoded)[:3] != lengths:
+        if encoded.lengths[:3] != lengths:
             draw = planned.draw
             raise StoreError(
                 f"{draw.dataset} example {draw.index}, epoch {draw.epoch}: the index says (tokens, crops, pooled) = "
-                f"{lengths}, it has {_lengths(encoded)[:3]}; build the index of lengths again"
+                f"{lengths}, it has {encoded.lengths[:3]}; build the index of lengths again"
             )
         return encoded
-
-
-def _lengths(encoded: EncodedExample) -> Lengths:
-    return Lengths(encoded.n_tokens, encoded.n_crops, encoded.n_pooled, encoded.cost)

@@ -228,7 +228,7 @@ def test_the_state_is_small_json(open_loader):
     for _ in range(3):
         next(loader)
     assert json.loads(json.dumps(loader.get_state())) == loader.get_state()
-    assert len(json.dumps(loader.get_state())) < 1500
+    assert len(json.dumps(loader.get_state())) < 2500
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class RowPacker(Generic[Item]):
     """Turns a stream of lengths into rows.
 
     Deterministic: rows depend on the examples added and nothing else, and a packer restored with `restore` goes on
-    as the one whose `places` it was given.
+    as the one whose `waiting` it was given.
 
     Args:
         max_tokens: token budget of a row.
@@ -50,14 +50,9 @@ class RowPacker(Generic[Item]):
         self._lengths_3N[0, :places] = _FREE
 
     @property
-    def num_places(self) -> int:
-        """How many examples can wait."""
-        return len(self._pool)
-
-    @property
-    def places(self) -> list[int]:
-        """Stream positions of the examples that wait, by place; -1 is a free place."""
-        return [waiting.position if waiting else -1 for waiting in self._pool]
+    def waiting(self) -> list[Waiting[Item] | None]:
+        """The examples that wait, by place; None is a free place."""
+        return list(self._pool)
 
     def restore(self, examples: Sequence[Waiting[Item] | None]) -> None:
         """Fills an empty packer's places as another's were."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import grain
 
-from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError, StoreError
+from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError
 from grain_molmo.packing.balance import balanced_order
 from grain_molmo.packing.mixture import Draw, Mark, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
@@ -17,23 +17,23 @@ EXCLUDED = "excluded"
 """Reason of examples that are left out because the user asked for it."""
 
 
-class Planned(Protocol):
-    """What the plan must know of an example."""
+@dataclass(frozen=True)
+class PlannedExample:
+    """What an example takes of a row.
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens it takes of a row."""
-        ...
+    Attributes:
+        draw: which example of which dataset and epoch.
+        n_tokens, n_crops, n_pooled: of a row's tokens, crops and rows of `token_pooling`.
+        cost: work to render it, in crops of a picture.
+        encoded: the example, if it had to be encoded to know this.
+    """
 
-    @property
-    def n_crops(self) -> int:
-        """Crops it takes of a row."""
-        ...
-
-    @property
-    def cost(self) -> int:
-        """Work to render it."""
-        ...
+    draw: Draw
+    n_tokens: int
+    n_crops: int
+    n_pooled: int
+    cost: int
+    encoded: Any = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class PlannedBatch:
     """
 
     step: int
-    rows: list[list[Any]]
+    rows: list[list[PlannedExample]]
     skipped: list[Skipped]
     num_examples: int
 
@@ -93,7 +93,7 @@ class PackedRows(grain.IterDataset):
         phases: the first begins at step 0. A dataset that comes again goes on where it was.
         sizes: number of examples by dataset name.
         seed: the run's.
-        plan_example: turns a draw into something with lengths, or raises ExampleError to have it skipped.
+        plan_example: the lengths of a draw, or raises ExampleError to have it skipped.
         batch_size: rows a batch.
         max_tokens, max_crops: budgets of a row.
         waiting: places of the packer's pool.
@@ -109,7 +109,7 @@ class PackedRows(grain.IterDataset):
         phases: Sequence[PlanPhase],
         sizes: Mapping[str, int],
         seed: int,
-        plan_example: Callable[[Draw], Planned],
+        plan_example: Callable[[Draw], PlannedExample],
         *,
         batch_size: int,
         max_tokens: int,
@@ -135,7 +135,7 @@ class PackedRows(grain.IterDataset):
             name: ShuffledEpochs(name, sizes[name], seed) for stream in self.streams for name in stream.weights
         }
 
-    def new_packer(self) -> RowPacker[Planned]:
+    def new_packer(self) -> RowPacker["_Drawn"]:
         """An empty packer with the plan's budgets."""
         return RowPacker(*self._budgets)
 
@@ -155,6 +155,13 @@ class PackedRows(grain.IterDataset):
         return _PlanIterator(self)
 
 
+class _Drawn(NamedTuple):
+    """An example that waits, and which of its dataset's draws it is."""
+
+    number: int
+    example: PlannedExample
+
+
 class _PlanIterator(grain.DatasetIterator):
     """Batch after batch of a plan."""
 
@@ -164,46 +171,36 @@ class _PlanIterator(grain.DatasetIterator):
         self._step, self._position = 0, 0
         self._phase, self._stream = plan.phases[0], plan.streams[0]
         self._packer = plan.new_packer()
-        self._numbers: dict[int, tuple[str, int]] = {}
-        """By position: dataset and number of each draw that waits, and of those since the batch began."""
         self._begin_batch()
 
     def _begin_batch(self) -> None:
         # Kept here, so that a caller who outlives an exception (a disk away for a moment) goes on without a gap.
-        self._rows: list[list[Planned]] = []
+        self._rows: list[list[PlannedExample]] = []
         self._skipped: list[Skipped] = []
-        self._numbers = {position: self._numbers[position] for position in self._packer.places if position >= 0}
         self._state = self._make_state()
 
     def __next__(self) -> PlannedBatch:
         self._enter_phase()
         skipped_in_a_row = 0
         while len(self._rows) < self._plan.batch_size:
-            number = self._stream.numbered(self._position)
-            draw = self._plan.draw(*number)
+            dataset, number = self._stream.numbered(self._position)
+            draw = self._plan.draw(dataset, number)
             if self._phase.excludes(draw):
-                self._position += 1
-                self._skipped.append(
-                    Skipped(draw, EXCLUDED, f"{draw.dataset} example {draw.index} is left out as asked")
-                )
+                self._skip(Skipped(draw, EXCLUDED, f"{draw.dataset} example {draw.index} is left out as asked"))
                 continue
             try:
-                waiting = self._wait(self._position, draw)
+                example = self._plan.plan_example(draw)
             except ExampleError as error:
-                self._position += 1
-                self._skipped.append(Skipped(draw, error.reason, error.detail, error.example_id))
-                skipped_in_a_row += error.reason != EXCLUDED  # as asked, which is no fault
-                most = self._plan.max_skipped_in_a_row
-                if most is not None and skipped_in_a_row > most:
-                    last = f"the last ({error.reason}): {error.detail}"
-                    raise FaultBudgetError(f"{skipped_in_a_row} examples in a row cannot be used; {last}") from error
+                self._skip(Skipped(draw, error.reason, error.detail, error.example_id))
+                skipped_in_a_row += 1
+                self._check_skipped(skipped_in_a_row, error)
                 continue
-            self._numbers[self._position] = number
-            self._position += 1
             skipped_in_a_row = 0
+            waiting = Waiting(self._position, example.n_tokens, example.n_crops, _Drawn(number, example))
+            self._position += 1
             row = self._packer.add(waiting)
             if row is not None:
-                self._rows.append([waiting.item for waiting in row])
+                self._rows.append([waiting.item.example for waiting in row])
         order = balanced_order([sum(example.cost for example in row) for row in self._rows])
         num_examples = sum(map(len, self._rows))
         batch = PlannedBatch(self._step, [self._rows[row] for row in order], self._skipped, num_examples)
@@ -218,57 +215,55 @@ class _PlanIterator(grain.DatasetIterator):
             self._phase = phase
             self._stream = self._plan.stream(phase, start=self._position, drawn=drawn)
 
-    def _wait(self, position: int, draw: Draw) -> Waiting[Planned]:
-        example = self._plan.plan_example(draw)
-        return Waiting(position, example.n_tokens, example.n_crops, example)
+    def _skip(self, skipped: Skipped) -> None:
+        self._position += 1
+        self._skipped.append(skipped)
+
+    def _check_skipped(self, in_a_row: int, error: ExampleError) -> None:
+        most = self._plan.max_skipped_in_a_row
+        if most is not None and in_a_row > most:
+            last = f"the last ({error.reason}): {error.detail}"
+            raise FaultBudgetError(f"{in_a_row} examples in a row cannot be used; {last}") from error
 
     def get_state(self) -> dict[str, Any]:
         return self._state
 
     def _make_state(self) -> dict[str, Any]:
-        mark = self._stream.mark(self._position)
-        names = _names(self._stream.drawn, mark.drawn)
+        stream, mark = self._stream, self._stream.mark(self._position)
+        names = _names(stream.drawn, mark.drawn)
         waiting = [
-            [place, self._position - position, names.index(self._numbers[position][0]), self._numbers[position][1]]
-            for place, position in enumerate(self._packer.places)
-            if position >= 0
+            [
+                *(place, self._position - waiting.position, names.index(example.draw.dataset), number),
+                *(example.n_tokens, example.n_crops, example.n_pooled, example.cost),
+            ]
+            for place, waiting in enumerate(self._packer.waiting)
+            if waiting is not None
+            for number, example in [waiting.item]
         ]
         return {
             "step": self._step,
             "position": self._position,
-            "stream": {
-                "start": self._stream.start,
-                "before": self._stream.drawn,
-                "block": mark.block,
-                "drawn": mark.drawn,
-            },
-            "waiting": waiting,  # place, draws ago, number of the dataset by name, number of its draw
+            "stream": {"start": stream.start, "before": stream.drawn, "block": mark.block, "drawn": mark.drawn},
+            # Place, draws ago, number of the dataset by name, number of its draw; then the lengths, so that to restore
+            # takes no encoding, and no example can be missed whose annotation was damaged meanwhile.
+            "waiting": waiting,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        plan, stream, step = self._plan, state["stream"], state["step"]
+        plan, stream, step, position = self._plan, state["stream"], state["step"], state["position"]
         # A phase that begins with the next batch has not begun yet.
         phase = plan.phase_at(max(0, step - 1))
         mark = Mark(stream["block"], stream["drawn"])
         names = _names(stream["before"], mark.drawn)
-        position = state["position"]
-        numbers = {position - ago: (names[name], number) for _, ago, name, number in state["waiting"]}
-        places = {place: position - ago for place, ago, _, _ in state["waiting"]}
         packer = plan.new_packer()
-        waiting = {each: self._restored(each, plan.draw(*number)) for each, number in numbers.items()}
-        packer.restore([waiting[places[place]] if place in places else None for place in range(packer.num_places)])
-        self._phase, self._numbers = phase, numbers
+        waiting: list[Waiting[_Drawn] | None] = [None] * len(packer.waiting)
+        for place, ago, name, number, n_tokens, n_crops, n_pooled, cost in state["waiting"]:
+            example = PlannedExample(plan.draw(names[name], number), n_tokens, n_crops, n_pooled, cost)
+            waiting[place] = Waiting(position - ago, n_tokens, n_crops, _Drawn(number, example))
+        packer.restore(waiting)
         self._stream = plan.stream(phase, start=stream["start"], drawn=stream["before"], mark=mark)
-        self._step, self._position, self._packer = step, position, packer
+        self._phase, self._step, self._position, self._packer = phase, step, position, packer
         self._begin_batch()
-
-    def _restored(self, position: int, draw: Draw) -> Waiting[Planned]:
-        """An example that waits, whether or not it is excluded since."""
-        try:
-            return self._wait(position, draw)
-        except ExampleError as error:
-            problem = f"an example that waited when the state was taken cannot be used now: {error.detail}"
-            raise StoreError(f"{problem}; mend the store, or go on from another state") from error
 
 
 def _names(before: Mapping[str, int], drawn: Mapping[str, int]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from grain_molmo.datasets import registry
 from grain_molmo.encode import Encoder
-from grain_molmo.lengths import LengthIndex, lengths_of
+from grain_molmo.lengths import LengthIndex
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.planner import RowPacker, Waiting
 from grain_molmo.stage_data import open_datasets
@@ -336,4 +336,4 @@ def test_repeated_sets_have_the_lengths_that_their_index_says(data_dir, tmp_path
     write_repeated_index(tmp_path, encoder, 150)
     index = LengthIndex.open(tmp_path, encoder, strict=True)
     for draw in (Draw(name, 0, i) for name in encoder.datasets for i in range(0, 100, 7)):
-        assert index.get(draw) == lengths_of(encoder, draw)
+        assert index.get(draw) == encoder(draw).lengths

@@ -24,12 +24,12 @@ import bisect
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from grain_molmo.packing.mixture import MixedStream
+from grain_molmo.packing.mixture import Draw, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
-from grain_molmo.packing.rows import PackedRows, PlanPhase
+from grain_molmo.packing.rows import PackedRows, PlannedExample, PlanPhase
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, Row
 from grain_molmo.tools.bench.packing_lengths import MIXTURES, Rows, rows_of, stored_examples
@@ -207,22 +207,15 @@ def _draw_us(stream: MixedStream, positions: range) -> float:
     return (time.perf_counter() - started) / len(positions) * 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class _Lengths:
-    n_tokens: int
-    n_crops: int
-    cost: int = 0
-
-
 def _loop_us(mixture: Rows, lengths: Sequence[tuple[int, int]], seed: int) -> float:
     """Microseconds an example of the whole plan, with a look-up in place of encoding."""
-    encoded = iter([_Lengths(*pair) for pair in lengths])
+    planned_examples = iter([PlannedExample(Draw("", 0, 0), *pair, 0, 0) for pair in lengths])
     plan = iter(
         PackedRows(
             [PlanPhase(0, PRETRAINING_STAGE.weights)],
             _HUB_SIZES,
             seed,
-            lambda draw: next(encoded),
+            lambda draw: replace(next(planned_examples), draw=draw),
             batch_size=_ROWS_A_BATCH,
             max_tokens=mixture.max_tokens,
             max_crops=mixture.max_crops,

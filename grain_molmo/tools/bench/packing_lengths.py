@@ -9,7 +9,7 @@ import numpy as np
 
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ExampleError
-from grain_molmo.lengths import LengthIndex, lengths_of
+from grain_molmo.lengths import LengthIndex
 from grain_molmo.packing.mixture import MixedStream
 from grain_molmo.stage_data import plan_phases
 from grain_molmo.stages import LONG_CONTEXT_STAGE, SFT_STAGE, STAGES, Stage
@@ -74,7 +74,7 @@ def stored_examples(encoder: Encoder, data_dir: Path, count: int) -> tuple[list[
     for draw in stream:
         known = index.get(draw)
         try:
-            tokens, crops, _, _ = known or lengths_of(encoder, draw)
+            tokens, crops, _, _ = known or encoder(draw).lengths
         except ExampleError:
             continue
         num_known += known is not None

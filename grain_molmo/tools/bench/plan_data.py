@@ -16,7 +16,7 @@ from grain_molmo.datasets.registry import register_dataset
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ExampleError
 from grain_molmo.indexing import write_epoch
-from grain_molmo.lengths import UNUSABLE, LengthFiles, Lengths, lengths_of, pack_lengths
+from grain_molmo.lengths import UNUSABLE, LengthFiles, Lengths, pack_lengths
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
 from grain_molmo.stage_data import open_datasets
@@ -88,6 +88,6 @@ def _entries(encoder: Encoder, name: str, dataset: Repeated) -> Iterator[bytes]:
 
 def _lengths(encoder: Encoder, draw: Draw) -> Lengths:
     try:
-        return lengths_of(encoder, draw)
+        return encoder(draw).lengths
     except ExampleError:
         return UNUSABLE
