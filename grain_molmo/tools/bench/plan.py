@@ -27,6 +27,7 @@ from typing import Any
 from grain_molmo.encode import EncodedExample, Encoder
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.loader import Loader, make_loader
+from grain_molmo.loader_state import pack_state
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.rows import PackedRows
 from grain_molmo.planned import ExamplePlanner, PlannedExample
@@ -216,7 +217,7 @@ def _start(subject: Subject, plan_state: dict[str, Any] | None, draws: Sequence[
             state = loader.get_state()
             found[f"made_{key}"] = time.perf_counter() - started
             if plan_state is not None:
-                state = json.loads(json.dumps({**state, "plan": plan_state}))
+                state = json.loads(json.dumps(pack_state(state["fingerprint"], plan_state)))
                 started = time.perf_counter()
                 loader.set_state(state)
             next(loader)
