@@ -2,9 +2,10 @@
 
 The flow, each step a thing that can be used on its own:
 
-    datasets ─▶ MixedStream ─▶ Encoder ─▶ PackedRows ─▶ render_rows ─▶ batch
-    examples    which comes     tokens,    rows, global   pixels, this   numpy, or sharded
-    at random   n-th            no pixel   batches        process only   jax.Array
+    datasets ─▶ MixedStream ─▶ ExamplePlanner ─▶ PackedRows ─▶ Renderer ─────▶ Transfer
+    examples    which comes     lengths, known    rows, global   tokens and      jax.Arrays
+    at random   n-th            or by encoding    batches        pixels of own   on a mesh
+                                                                 rows
 """
 
 import atexit
@@ -17,14 +18,13 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
 import grain
 import jax
 
-from grain_molmo.encode import EncodedExample, Encoder, LostExample
+from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.faults import FaultPolicy, FaultWatch
 from grain_molmo.fingerprint import fingerprint
@@ -32,12 +32,13 @@ from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.loader_state import pack_state, unpack_state
-from grain_molmo.mesh import ProcessPart, context_size, to_global
+from grain_molmo.mesh import ProcessPart, context_size
 from grain_molmo.packing.mixture import log_mixture
-from grain_molmo.packing.rows import PackedRows, PlannedBatch
-from grain_molmo.planned import ExamplePlanner, PlannedExample
+from grain_molmo.packing.rows import PackedRows
+from grain_molmo.pipeline import Renderer, Transfer, pipeline
+from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
-from grain_molmo.render import Batch, ImageBuffers, render_rows
+from grain_molmo.render import Batch
 from grain_molmo.stage_data import open_datasets, plan_phases
 from grain_molmo.stages import Paths, Stage, customized
 from grain_molmo.stats import BatchInfo, LoaderStats, flat_metrics
@@ -47,8 +48,6 @@ from grain_molmo.vision.resize import use_one_opencv_thread
 logger = logging.getLogger(__name__)
 
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
-_PREFETCH_BYTES = 2 << 30
-_ON_DEVICE = 1  # batches that wait on the devices, beside the one that is in use and the one under way
 
 
 def make_loader(
@@ -196,9 +195,9 @@ class Loader(grain.DatasetIterator[Batch]):
         self._faults = FaultWatch(policy, planner.encoder.datasets, *process)
         use_one_opencv_thread()  # pictures are decoded side by side; each takes one core
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="grain_molmo-render")
-        self._render = _Renderer(planner, pool, part, layout)
-        self._transfer = None if mesh is None else _Transfer(mesh, part, self.stage.batch_size, layout)
-        self._batches = iter(_pipeline(plan, self._render, self._transfer))
+        self._render = Renderer(planner, pool, part, layout)
+        self._transfer = None if mesh is None else Transfer(mesh, part, self.stage.batch_size, layout)
+        self._batches = iter(pipeline(plan, self._render, self._transfer))
         self._stop = weakref.finalize(self, _stop, self._batches, pool)  # also of a loader that is just forgotten
         _open_loaders.add(self)
 
@@ -295,74 +294,6 @@ class Loader(grain.DatasetIterator[Batch]):
             stop()
 
 
-@dataclass(frozen=True)
-class _Renderer:
-    """Planned rows to this process's part of the batch. Not the loader's own, so that threads don't keep it alive."""
-
-    planner: ExamplePlanner
-    pool: ThreadPoolExecutor
-    part: ProcessPart
-    layout: RowLayout
-    buffers: ImageBuffers = field(default_factory=ImageBuffers)
-
-    def keep_own(self, timed: tuple[PlannedBatch, float]) -> tuple[PlannedBatch, float]:
-        """The same without the rows of other processes, which need not be kept until this one is rendered."""
-        planned, plan_s = timed
-        own = set(self.part.rows)
-        rows = [examples if row in own else [] for row, examples in enumerate(planned.rows)]
-        return replace(planned, rows=rows), plan_s
-
-    def _encode(self, planned: PlannedExample) -> tuple[EncodedExample | LostExample, float]:
-        started = time.perf_counter()
-        return self.planner.encode(planned), time.perf_counter() - started
-
-    def __call__(self, timed: tuple[PlannedBatch, float]) -> tuple[Batch, BatchInfo]:
-        return self.render(*timed, self.part)
-
-    def render(self, planned: PlannedBatch, plan_s: float, part: ProcessPart) -> tuple[Batch, BatchInfo]:
-        started = time.perf_counter()
-        encoded = [list(self.pool.map(self._encode, planned.rows[row])) for row in part.rows]
-        rows = [[example for example, _ in row] for row in encoded]
-        stage = self.planner.encoder.stage
-        batch, infos = render_rows(rows, stage, self.pool, self.buffers, self.layout, part.shards)
-        render_s = time.perf_counter() - started
-        return batch, BatchInfo(
-            planned.step,
-            part.rows,
-            infos,
-            planned.skipped,
-            num_examples=planned.num_examples,
-            plan_s=plan_s,
-            encode_s=sum(seconds for row in encoded for _, seconds in row),
-            render_s=render_s,
-        )
-
-
-@dataclass(frozen=True)
-class _Transfer:
-    """This process's part of a batch to global arrays."""
-
-    mesh: jax.sharding.Mesh
-    part: ProcessPart
-    batch_size: int
-    layout: RowLayout
-
-    def __call__(self, element: tuple[Batch, BatchInfo]) -> tuple[Batch, BatchInfo]:
-        batch, info = element
-        started = time.perf_counter()
-        arrays = jax.block_until_ready(to_global(batch, self.part, self.mesh, self.batch_size, self.layout))
-        return arrays, replace(info, transfer_s=time.perf_counter() - started)
-
-
-def _pipeline(plan: PackedRows, render: _Renderer, transfer: _Transfer | None) -> grain.IterDataset:
-    """Planning, rendering, transfer and handing out overlap, each one batch or more ahead of the next."""
-    prefetch = grain.experimental.ThreadPrefetchIterDataset
-    part_bytes = len(render.part.rows) * render.layout.row_bytes(len(render.part.shards))
-    planned = prefetch(_Timed(plan).map(render.keep_own), prefetch_buffer_size=2)
-    rendered = prefetch(planned.map(render), prefetch_buffer_size=max(1, min(4, _PREFETCH_BYTES // part_bytes)))
-    return rendered if transfer is None else prefetch(rendered.map(transfer), prefetch_buffer_size=_ON_DEVICE)
-
-
 def _stop(batches: grain.DatasetIterator, pool: ThreadPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)  # first, so that a batch under way is given up
     batches.close()
@@ -379,23 +310,3 @@ def _close_loaders() -> None:
         loader.close()
         del loader._batches
     gc.collect()  # Grain's iterators are reference cycles, and their `__del__` fails once modules are torn down
-
-
-class _Timed(grain.IterDataset):
-    """Elements of the parent with the seconds that each took."""
-
-    def __iter__(self) -> "_TimedIterator":
-        return _TimedIterator(iter(self._parent))
-
-
-class _TimedIterator(grain.DatasetIterator):
-    def __next__(self) -> tuple[Any, float]:
-        started = time.perf_counter()
-        element = next(self._parent)
-        return element, time.perf_counter() - started
-
-    def get_state(self) -> dict[str, Any]:
-        return self._parent.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self._parent.set_state(state)
