@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import grain_molmo as gm
-import grain_molmo.loader
+import grain_molmo.pipeline
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, ExampleError, StoreError
 from grain_molmo.known_states import KnownStates
@@ -51,14 +51,14 @@ def test_stopped_on_four_processes_two_and_then_one_go_on_with_the_same_batches(
 
 def test_a_batch_that_failed_on_its_way_comes_when_asked_for_again(open_loader, monkeypatch):
     expected = [next(loader) for loader in [open_loader()] for _ in range(6)]
-    loader, render_rows, calls = open_loader(), grain_molmo.loader.render_rows, itertools.count()
+    loader, render_rows, calls = open_loader(), grain_molmo.pipeline.render_rows, itertools.count()
 
     def render_unsteadily(*args):
         if next(calls) in (0, 3, 7):
             raise OSError("the disk is away")
         return render_rows(*args)
 
-    monkeypatch.setattr(grain_molmo.loader, "render_rows", render_unsteadily)
+    monkeypatch.setattr(grain_molmo.pipeline, "render_rows", render_unsteadily)
     found, failures = [], 0
     while len(found) < 6:
         state = loader.get_state()
