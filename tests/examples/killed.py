@@ -51,7 +51,7 @@ def run_and_kill(options: dict[str, Any], when: Callable[[dict[str, Any]], bool]
     seen = []
     for line in read(process.stdout):
         seen.append(line)
-        if when(line):
+        if "step" in line and when(line):  # the last line is the summary of a run that came to its end
             break
     process.kill()
     seen += read(process.communicate()[0].splitlines())  # what it still said while it was shot at
@@ -70,7 +70,7 @@ def main() -> None:
     """Kills a run again and again, and compares every step that any of its processes took with an undisturbed run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
