@@ -144,8 +144,10 @@ def test_one_process_has_all_rows_and_shards_in_order():
 
 def test_a_trainer_that_forbids_transfers_still_gets_batches():
     mesh, layout = mesh_of(data=2), RowLayout.of(STAGES["pretraining"])
+    tokens_BT = np.arange(16, dtype=np.int32).reshape(2, 8)
     with jax.transfer_guard("disallow"):
-        to_global({"input_tokens": np.zeros((2, 8), np.int32)}, ProcessPart((0, 1)), mesh, 2, layout)
+        batch = to_global({"input_tokens": tokens_BT}, ProcessPart((0, 1)), mesh, 2, layout)
+    assert np.array_equal(batch["input_tokens"], tokens_BT)
 
 
 def aligned(size):

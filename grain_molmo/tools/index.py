@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -61,9 +61,17 @@ def add_run_arguments(
     parser.add_argument("--max-frames", type=whole_number(1), metavar="N", help="of a video; default: the stage's")
 
 
-def encoder_of(args: argparse.Namespace) -> Encoder:
-    """The encoder of the run that `add_run_arguments` described. Raises ConfigError and StoreError as `make_loader`."""
+def encoder_of(args: argparse.Namespace, names: Sequence[str] = ()) -> Encoder:
+    """The encoder of the run that `add_run_arguments` described. Raises ConfigError and StoreError as `make_loader`.
+
+    Args:
+        args: of the command line.
+        names: only these datasets, so that the stage's others need not be there; default all of them.
+    """
     stage = customized(find_stage(args.stage, args.recipe), seq_len=args.seq_len, max_frames=args.max_frames)
+    if names:
+        rules = {name: rule for name, rule in stage.rules.items() if name in names}
+        stage = replace(stage, mixture=dict.fromkeys(names, 1), groups=(), phases=(), rules=rules)
     datasets, _ = open_datasets(stage, args.data_dir)
     return Encoder(datasets, stage, load_tokenizer(args.tokenizer), args.seed)
 
@@ -99,14 +107,12 @@ def _exit_code(problem: GrainMolmoError) -> int:
 
 def _build(args: argparse.Namespace) -> Iterator[IndexedEpoch]:
     """The epochs as they get done; then the whole index is compared with its checksums and with the encoder."""
-    encoder = encoder_of(args)
-    names = [canonical_name(name) for name in args.names] or None
-    chosen = [dataset for name, dataset in encoder.datasets.items() if names is None or name in names]
+    encoder = encoder_of(args, [canonical_name(name) for name in args.names])
     is_terminal = sys.stderr.isatty()
-    total = args.epochs * sum(map(len, chosen))
+    total = args.epochs * sum(map(len, encoder.datasets.values()))
     with tqdm(total=total, desc="index", unit=" examples", disable=not is_terminal, leave=False) as bar:
         how = {"epochs": range(args.epochs), "n_procs": args.n_procs, "wait": args.wait, "progress": bar.update}
-        for one in build_index(args.data_dir, encoder, names, **how):
+        for one in build_index(args.data_dir, encoder, **how):
             if not is_terminal:
                 print(f"{one.dataset}, epoch {one.epoch}: {one.examples:,} examples done", file=sys.stderr)
             yield one

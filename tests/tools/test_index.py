@@ -121,3 +121,16 @@ def test_a_term_signal_stops_it_and_the_same_command_goes_on(store):
     assert len(list((store / "lengths").rglob("*.lengths"))) == 1
     assert index(store) == 0
     assert len(list((store / "lengths").rglob("*.lengths"))) == 5
+
+
+def test_the_sets_that_are_named_need_no_others_of_the_stage(store, tmp_path):
+    """Their lengths are those that a run of the whole stage looks up."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("media", "pixmo_cap"):
+        (alone / name).symlink_to(store / name)
+    assert index(alone, "pixmo-cap") == 0
+    assert index(store) == 0
+    keys = [[path.name for path in (folder / "lengths" / "pixmo_cap").iterdir()] for folder in (alone, store)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 1
