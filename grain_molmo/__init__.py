@@ -22,6 +22,7 @@ from grain_molmo.datasets.pixmo import (
 )
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
+from grain_molmo.errors import ExampleError, FaultBudgetError
 from grain_molmo.faults import FaultPolicy, read_quarantine
 from grain_molmo.loader import Loader, make_loader
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
@@ -31,6 +32,8 @@ from grain_molmo.text.weights import LossWeighting
 __all__ = [
     "Dataset",
     "DatasetRule",
+    "ExampleError",
+    "FaultBudgetError",
     "FaultPolicy",
     "Group",
     "Loader",

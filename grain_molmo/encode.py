@@ -139,7 +139,10 @@ class Encoder:
         except DamagedRecordError as error:  # of this example alone, and the same wherever the store is read
             raise ExampleError("damaged_record", f"{draw.dataset} example {draw.index}: {error}") from error
         except Exception as error:  # a dataset of the user's own may raise anything; the traceback must say where
-            error.add_note(f"while encoding {draw.dataset} example {draw.index}, epoch {draw.epoch}")
+            error.add_note(
+                f"while encoding {draw.dataset} example {draw.index}, epoch {draw.epoch}; to have an example left out, "
+                "its dataset raises grain_molmo.ExampleError(reason, detail)"
+            )
             raise
 
     def _encode(

@@ -171,7 +171,8 @@ class FaultWatch:
         if max_in_a_row is not None and tally.most_in_a_row > max_in_a_row:
             excess = f"the media of {tally.most_in_a_row:,} examples in a row are blank, {max_in_a_row:,} are allowed"
         elif max_ratio is not None and tally.ratio > max_ratio:
-            excess = f"{tally.ratio:.2%} of the examples are faulty, {max_ratio:.2%} are allowed"
+            few = f", counted as if of {_SURE_FROM:,}" if tally.rendered < _SURE_FROM else ""
+            excess = f"{tally.ratio:.2%} of the examples are faulty{few}; {max_ratio:.2%} are allowed"
         else:
             return
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in tally.reasons.most_common(3))

@@ -24,7 +24,7 @@ from typing import Any
 import grain
 import jax
 
-from grain_molmo.encode import Encoder
+from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import ConfigError
 from grain_molmo.faults import FaultPolicy, FaultWatch
 from grain_molmo.fingerprint import fingerprint
@@ -33,8 +33,8 @@ from grain_molmo.layout import RowLayout
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.loader_state import pack_state, unpack_state
 from grain_molmo.mesh import ProcessPart, context_size
-from grain_molmo.packing.mixture import log_mixture
-from grain_molmo.packing.rows import PackedRows
+from grain_molmo.packing.mixture import Draw, log_mixture
+from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.pipeline import Renderer, Transfer, pipeline
 from grain_molmo.planned import ExamplePlanner
 from grain_molmo.recipes import find_stage
@@ -48,6 +48,7 @@ from grain_molmo.vision.resize import use_one_opencv_thread
 logger = logging.getLogger(__name__)
 
 DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
+_MANY_STEPS = 1000
 
 
 def make_loader(
@@ -110,13 +111,19 @@ def make_loader(
     except TypeError as error:
         raise ConfigError(f"seed is {seed!r}, it must be a whole number") from error
     policy = policy or FaultPolicy()
+    if policy.quarantine is not None and policy.quarantine in (
+        [exclude] if isinstance(exclude, str | os.PathLike) else exclude
+    ):
+        raise ConfigError(
+            f"{policy.quarantine} is excluded and added to, the plan would change with it: give two files"
+        )
     datasets, missing = open_datasets(chosen, data_dir)
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     phases = plan_phases(chosen, datasets, exclude)
     for phase in phases:
         log_mixture(phase.weights, sizes, phase.step)
     encoder = Encoder(datasets, chosen, load_tokenizer(tokenizer), seed)
-    planner = ExamplePlanner(encoder, LengthIndex.open(data_dir, encoder).get if length_index else None)
+    planner = ExamplePlanner(encoder, _known_lengths(data_dir, encoder) if length_index else None)
     plan = PackedRows(
         phases,
         sizes,
@@ -141,6 +148,15 @@ def make_loader(
         policy=policy,
         metrics=metrics,
     )
+
+
+def _known_lengths(data_dir: str | os.PathLike[str] | None, encoder: Encoder) -> Callable[[Draw], Lengths | None]:
+    index = LengthIndex.open(data_dir, encoder)
+    for name, known in index.coverage().items():
+        if known.epochs:
+            epochs = ", ".join(map(str, known.epochs))
+            logger.info("lengths of %s are known for epochs %s; those of others are encoded to plan", name, epochs)
+    return index.get
 
 
 def _own_part(batch_size: int, mesh: jax.sharding.Mesh | None, index: int, count: int) -> ProcessPart:
@@ -238,7 +254,8 @@ class Loader(grain.DatasetIterator[Batch]):
         ours = self._fingerprint(plan["step"])
         if different := [key for key in ours if theirs.get(key) != ours[key]]:
             problem = f"the state belongs to another loader: {', '.join(different)} differ"
-            raise ConfigError(f"{problem}; make the loader as it was made when the state was taken")
+            change = f"phases that begin at step {plan['step']} or later may differ"
+            raise ConfigError(f"{problem}; make the loader as it was made when the state was taken ({change})")
         self._go_to(plan)
         self._known_states.keep(self._place)
         self._counts.begin_anew()
@@ -252,8 +269,8 @@ class Loader(grain.DatasetIterator[Batch]):
         """The batch of any step, past or to come, as it is or was handed out; `batch_info` describes it.
 
         The loader itself stays where it is, and the batch is not counted in `stats`. The rows up to that step are
-        planned again from the nearest step before it that this loader knows: those that it handed out or was set to,
-        else the first. So set a state of about that time before, or have an index of lengths.
+        planned again from the nearest step before it that this loader knows: those that it handed out, planned or was
+        set to, else the first. So set a state of about that time before, or have an index of lengths.
 
         Args:
             step: number of the global batch, from 0.
@@ -266,10 +283,11 @@ class Loader(grain.DatasetIterator[Batch]):
         wanted = None if rows is None else tuple(rows)
         limits = [(step, math.inf), *((row, self.stage.batch_size) for row in wanted or ())]
         if not all(isinstance(number, Integral) and 0 <= int(number) < limit for number, limit in limits):
-            raise ConfigError(f"batch_at({step!r}, rows={wanted}): there is no such step or row")
-        plan = iter(self._plan)
-        plan.set_state(self._known_states.before(step))
-        planned = next(batch for batch in plan if batch.step == step)
+            raise ConfigError(
+                f"batch_at({step!r}, rows={wanted}): there is no such step or row; steps are whole numbers from 0, "
+                f"rows from 0 to {self.stage.batch_size - 1}"
+            )
+        planned = self._plan_again(step)
         if wanted is None:
             element = self._render((planned, 0.0))
             batch, self.batch_info = element if self._transfer is None else self._transfer(element)
@@ -277,6 +295,18 @@ class Loader(grain.DatasetIterator[Batch]):
             every_shard = tuple(range(self._render.layout.n_context))
             batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(wanted, every_shard))
         return batch
+
+    def _plan_again(self, step: int) -> PlannedBatch:
+        plan = iter(self._plan)
+        known = self._known_states.before(step)
+        plan.set_state(known)
+        if step - known["step"] > _MANY_STEPS:
+            logger.info("batch_at(%d): plans %d batches to get there", step, step - known["step"])
+        for planned in plan:
+            self._known_states.add(plan.get_state())
+            if planned.step == step:
+                return planned
+        raise AssertionError("a plan has no end")
 
     def stats(self) -> dict[str, Any]:
         """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`."""

@@ -38,6 +38,8 @@ def unpack_state(state: object) -> tuple[dict[str, str], dict[str, Any]]:
     """
     version = state.get("version") if isinstance(state, Mapping) else None
     if not isinstance(state, Mapping) or version != _VERSION:
+        if version is None:
+            raise ConfigError(f"{type(state).__name__} is no loader state: give the dict of get_state(), or json.loads")
         raise ConfigError(f"loader state of version {version!r}; this is version {_VERSION}")
     if missing := [part for part in _PARTS if part not in state]:
         raise ConfigError(f"the loader state is incomplete: it has no {', '.join(missing)}")

@@ -9,7 +9,7 @@ from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.rows import PlanPhase
 from grain_molmo.quarantine import read_quarantine
-from grain_molmo.stages import Group, Paths, Stage, group_weights
+from grain_molmo.stages import Group, Paths, Stage, as_paths, group_weights
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def plan_phases(stage: Stage, datasets: Mapping[str, Dataset], exclude: Paths = 
         ConfigError: a phase of which no dataset is there, or a quarantine file that is not there or of other data.
     """
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
-    paths = [exclude] if isinstance(exclude, str | os.PathLike) else [*exclude]
+    paths = [*as_paths(exclude)]
     phases: list[PlanPhase] = []
     for phase in stage.all_phases:
         paths += phase.exclude

@@ -18,6 +18,12 @@ from grain_molmo.vision.crops import PATCHES_PER_CROP
 Mixture = Mapping[str, float] | Sequence[Mapping[str, Any]]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+
+def as_paths(paths: Paths) -> tuple[str | os.PathLike[str], ...]:
+    """One path or several, as several."""
+    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+
+
 _LEAST = {
     **dict.fromkeys(("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"), 1),
     "crops_per_row": 2,  # a picture alone takes two
@@ -98,6 +104,7 @@ class Group:
 class Phase:
     """What a stage draws from a step on: other weights, other datasets, or the same without some examples.
 
+    What was drawn before and waits for a row still comes, in one of the next rows (at most as many as `Stage.waiting`).
     Each dataset goes on with its next example, whatever it shared the mixture with before; one that is new begins its
     first epoch, and one that comes again goes on where it was.
 
@@ -118,10 +125,11 @@ class Phase:
         object.__setattr__(self, "step", int(self.step))
         if self.mixture and self.groups:
             raise ConfigError(f"the phase from step {self.step}: give a mixture or groups, not both")
+        if self.step and not (self.mixture or self.groups or self.exclude):
+            raise ConfigError(f"the phase from step {self.step} changes nothing: give a mixture, groups or exclude")
         if self.mixture:
             object.__setattr__(self, "mixture", normalize_weights(_weights_by_name(self.mixture)))
-        exclude = (self.exclude,) if isinstance(self.exclude, str | os.PathLike) else tuple(self.exclude)
-        object.__setattr__(self, "exclude", exclude)
+        object.__setattr__(self, "exclude", as_paths(self.exclude))
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -181,7 +189,8 @@ class Stage:
         object.__setattr__(self, "phases", tuple(self.phases))
         steps = [0, *(phase.step for phase in self.phases)]
         if steps != sorted(set(steps)):
-            raise ConfigError(f"stage {self.name!r}: phases begin at steps {steps[1:]}, each after the one before")
+            order = "the first after 0, each after the one before"
+            raise ConfigError(f"stage {self.name!r}: phases begin at steps {steps[1:]}; {order}")
         object.__setattr__(self, "rules", {canonical_name(name): rule for name, rule in sorted(self.rules.items())})
         for name, rule in self.rules.items():
             if not isinstance(rule, DatasetRule):

@@ -179,6 +179,16 @@ def test_single_rows_of_a_batch_are_rebuilt_wherever_they_were_rendered(open_loa
     assert equal(second.batch_at(3), {key: value[2:] for key, value in expected[3].items()})
 
 
+def test_what_was_planned_to_rebuild_a_batch_is_not_planned_again(open_loader, monkeypatch):
+    loader, planned = open_loader(), []
+    plan = loader._plan.plan_example
+    monkeypatch.setattr(loader._plan, "plan_example", lambda draw: planned.append(draw) or plan(draw))
+    loader.batch_at(30)
+    once = len(planned)
+    loader.batch_at(31)
+    assert len(planned) - once < once / 10
+
+
 @pytest.mark.parametrize(("step", "rows"), [(-1, None), (2.5, None), ("1", None), (0, [2]), (0, [-1]), (0, [0.5])])
 def test_a_batch_that_cannot_be_is_refused(open_loader, step, rows):
     with pytest.raises(ConfigError, match="there is no such step or row"):
@@ -253,11 +263,13 @@ def test_examples_excluded_of_a_dataset_to_come_are_no_part_of_what_has_begun(op
 
 def test_phases_that_cannot_be_are_refused_in_words(open_loader):
     with pytest.raises(ConfigError, match=r"phases begin at steps \[5, 5\]"):
-        stage_of(gm.Phase(step=5), gm.Phase(step=5))
+        stage_of(gm.Phase(step=5, mixture=MIXTURE), gm.Phase(step=5, mixture=MIXTURE))
     with pytest.raises(ConfigError, match=r"phases begin at steps \[0\]"):
-        stage_of(gm.Phase(step=0))
+        stage_of(gm.Phase(step=0, mixture=MIXTURE))
     with pytest.raises(ConfigError, match="a phase begins at step -1"):
         gm.Phase(step=-1)
+    with pytest.raises(ConfigError, match="the phase from step 3 changes nothing"):
+        gm.Phase(step=3)
     with pytest.raises(ConfigError, match="a mixture or groups, not both"):
         gm.Phase(step=1, mixture=MIXTURE, groups=(gm.Group(name="a", rate=1, datasets=("pixmo_cap",)),))
     with pytest.raises(ConfigError, match="unknown dataset 'no_such_set'"):

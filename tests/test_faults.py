@@ -90,7 +90,7 @@ def test_a_ratio_is_kept_until_one_fault_too_many():
     watched = watch(max_ratio=0.01)
     watched.check(full(0, faults=10))
     watched.check(full(1, faults=10))
-    with pytest.raises(FaultBudgetError, match=r"1\.03% of the examples are faulty, 1\.00% are allowed"):
+    with pytest.raises(FaultBudgetError, match=r"1\.03% of the examples are faulty; 1\.00% are allowed"):
         watched.check(full(2, faults=11))
 
 

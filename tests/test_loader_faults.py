@@ -260,3 +260,11 @@ def test_a_plan_of_which_all_is_left_out_is_refused(stores, tmp_path):
     (tmp_path / "faults.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(ConfigError, match="all examples of the phase from step 0 are excluded: many"):
         stores.loader(stores.good, exclude=tmp_path / "faults.jsonl")
+
+
+def test_a_file_cannot_be_excluded_and_added_to(tmp_path):
+    path = tmp_path / "faults.jsonl"
+    stage = gm.Stage(mixture={"many": 1})
+    for exclude in (path, [path]):
+        with pytest.raises(ConfigError, match="is excluded and added to"):
+            gm.make_loader(stage, tokenizer="bytes", policy=gm.FaultPolicy(quarantine=path), exclude=exclude)

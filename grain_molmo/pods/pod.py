@@ -122,8 +122,9 @@ class Pod:
         return self.stage(stage_name).batch_size // (run.row_shards * run.rows)
 
     def host_rows(self, stage_name: str) -> float:
-        """Rows of a batch that each host renders, parts of rows counted as such."""
-        return self.stage(stage_name).batch_size / self.hosts
+        """Rows of a batch that each host renders; one that hosts share counts on each, for they decode it whole."""
+        hosts_a_row = max(1, self.run(stage_name).context // self.host.chips)
+        return self.stage(stage_name).batch_size * hosts_a_row / self.hosts
 
     def mesh(self, stage_name: str, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
         """The mesh with axes "data", "fsdp" and "context", of all of JAX's devices unless some are given.

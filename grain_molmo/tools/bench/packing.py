@@ -265,6 +265,8 @@ def _describe(name: str, mixture: Rows, figures: dict[str, Any]) -> list[str]:
         "most held",
         "mean",
     )
+    if not figures["packers"][KNAPSACK]["rows"]:
+        return [f"{name}: too few examples for a row of the published knapsack; give more --examples"]
     verdict = "at least as full as" if figures["at_least_as_full"] else "LESS FULL than"
     return [
         f"{name}: rows of {mixture.max_tokens:,} tokens and {mixture.max_crops} crops\n\n{table(header, rows)}",

@@ -34,6 +34,7 @@ from grain_molmo.planned import ExamplePlanner, PlannedExample
 from grain_molmo.stage_data import open_datasets, plan_phases
 from grain_molmo.stages import STAGES, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.bench.loader import convert_sample
 from grain_molmo.tools.bench.plan_data import repeated_stage, write_repeated_index
 from grain_molmo.tools.bench.report import Report, positive, table
@@ -48,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="converted datasets; default: sample data")
     parser.add_argument("--stage", choices=list(STAGES), default="pretraining", help="(pretraining)")
     parser.add_argument("--tokenizer", default="bytes", help='file, folder, hub name or "bytes" (bytes)')
-    parser.add_argument("--rows", type=positive, default=64, metavar="N", help="rows of each sample set (64)")
+    rows_help = "rows of each sample set, 16 or more (64)"
+    parser.add_argument("--rows", type=whole_number(16), default=64, metavar="N", help=rows_help)
     parser.add_argument("--size", type=positive, default=500_000, metavar="N", help="examples of a set (500000)")
     batch_sizes = [128, 1024, 8192]
     parser.add_argument(
