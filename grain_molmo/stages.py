@@ -18,12 +18,6 @@ from grain_molmo.vision.crops import PATCHES_PER_CROP
 Mixture = Mapping[str, float] | Sequence[Mapping[str, Any]]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-
-def as_paths(paths: Paths) -> tuple[str | os.PathLike[str], ...]:
-    """One path or several, as several."""
-    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
-
-
 _LEAST = {
     **dict.fromkeys(("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"), 1),
     "crops_per_row": 2,  # a picture alone takes two
@@ -32,6 +26,11 @@ _LEAST = {
 """The fields of a stage that are whole numbers, and the least that each may be."""
 
 _POOLED_PER_CROP = math.ceil(PATCHES_PER_CROP**0.5 / 2) ** 2
+
+
+def as_paths(paths: Paths) -> tuple[str | os.PathLike[str], ...]:
+    """One path or several, as several."""
+    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
 
 
 @dataclass(frozen=True, kw_only=True)
