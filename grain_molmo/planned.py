@@ -47,7 +47,7 @@ class ExamplePlanner:
         if encoded.lengths[:3] != lengths:
             draw = planned.draw
             raise StoreError(
-                f"{draw.dataset} example {draw.index}, epoch {draw.epoch}: the index says (tokens, crops, pooled) = "
-                f"{lengths}, it has {encoded.lengths[:3]}; build the index of lengths again"
+                f"{draw.dataset} example {draw.index}, epoch {draw.epoch}: planned as (tokens, crops, pooled) = "
+                f"{lengths}, it has {encoded.lengths[:3]} now; data or code changed, build the index of lengths again"
             )
         return encoded
