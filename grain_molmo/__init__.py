@@ -23,8 +23,9 @@ from grain_molmo.datasets.pixmo import (
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
 from grain_molmo.errors import ExampleError, FaultBudgetError
-from grain_molmo.faults import FaultPolicy, read_quarantine
+from grain_molmo.faults import FaultPolicy
 from grain_molmo.loader import Loader, make_loader
+from grain_molmo.quarantine import read_quarantine
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting

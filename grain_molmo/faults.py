@@ -13,10 +13,8 @@ from numbers import Integral, Real
 from grain_molmo.datasets.base import Dataset, PathLike
 from grain_molmo.errors import ConfigError, FaultBudgetError
 from grain_molmo.packing.rows import EXCLUDED
-from grain_molmo.quarantine import Fault, Quarantine, QuarantineFile, read_quarantine
+from grain_molmo.quarantine import Fault, QuarantineFile
 from grain_molmo.stats import BatchInfo
-
-__all__ = ["Fault", "FaultPolicy", "FaultWatch", "Quarantine", "faults_of", "read_quarantine"]
 
 _SURE_FROM = 1000
 """Examples from which on a share of them means something: fewer are taken for as many."""

@@ -36,11 +36,10 @@ def unpack_state(state: object) -> tuple[dict[str, str], dict[str, Any]]:
 
     Raises ConfigError for anything but a state as it was taken, and for one of another version.
     """
-    version = state.get("version") if isinstance(state, Mapping) else None
-    if not isinstance(state, Mapping) or version != _VERSION:
-        if version is None:
-            raise ConfigError(f"{type(state).__name__} is no loader state: give the dict of get_state(), or json.loads")
-        raise ConfigError(f"loader state of version {version!r}; this is version {_VERSION}")
+    if not isinstance(state, Mapping) or "version" not in state:
+        raise ConfigError(f"{type(state).__name__} is no loader state: give the dict of get_state(), or json.loads")
+    if state["version"] != _VERSION:
+        raise ConfigError(f"loader state of version {state['version']!r}; this is version {_VERSION}")
     if missing := [part for part in _PARTS if part not in state]:
         raise ConfigError(f"the loader state is incomplete: it has no {', '.join(missing)}")
     content = {"fingerprint": state["fingerprint"], "plan": state["plan"]}

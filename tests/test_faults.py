@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError, MediaError, StoreError
-from grain_molmo.faults import FaultPolicy, FaultWatch, faults_of, read_quarantine
+from grain_molmo.faults import FaultPolicy, FaultWatch, faults_of
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.rows import EXCLUDED, Skipped
-from grain_molmo.quarantine import content_fingerprint
+from grain_molmo.quarantine import content_fingerprint, read_quarantine
 from grain_molmo.render import ExampleInfo
 from grain_molmo.stats import BatchInfo
 

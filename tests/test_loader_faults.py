@@ -15,7 +15,8 @@ from PIL import Image
 import grain_molmo as gm
 from grain_molmo.datasets.base import content_fingerprint
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError, FaultBudgetError, MediaError, StoreError
-from grain_molmo.faults import FaultPolicy, read_quarantine
+from grain_molmo.faults import FaultPolicy
+from grain_molmo.quarantine import read_quarantine
 from grain_molmo.store import shards, writer
 
 NUM_EXAMPLES = int(os.environ.get("GRAIN_MOLMO_FAULT_EXAMPLES", "500"))

@@ -15,6 +15,7 @@ from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.planner import RowPacker, Waiting
 from grain_molmo.stage_data import open_datasets
 from grain_molmo.stages import STAGES
+from grain_molmo.stats import LIMITS
 from grain_molmo.tools.bench import fetch, loader, packing, plan
 from grain_molmo.tools.bench.fetch_server import KINDS
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, best_knapsack
@@ -227,14 +228,14 @@ def test_loader_measures_a_stage_with_video_without_the_ceiling_of_pictures(caps
     assert min(figures[key] for key in ("read_bytes_per_row", "cpu_s_per_row", "plan_s_per_example")) > 0
 
 
-def test_a_consumer_that_hardly_waits_is_what_limits(capsys):
+def test_what_sets_the_pace_is_said_with_the_stall(capsys):
     words = ["--rows", "16", "--batch-size", "1", "--steps", "1", "--rounds", "1", "--threads", "1"]
     figures = run_json(capsys, "loader", *words)["figures"]
     settings = loader.LoaderSettings(Path("DATA"), "pretraining", 1, 1, 1, 1, "bytes", step_s=9.0)
-    *_, said = loader._describe(settings, {**figures, "waiting": 0.004})
-    assert said == "The consumer limits: it waited 0.40% of the time."
-    *_, said = loader._describe(settings, {**figures, "waiting": 0.5, "rendering": 0.9, "planning": 0.1})
-    assert said == "rendering limits: 90% of the time."
+    assert figures["limited_by"] in LIMITS
+    assert (figures["limited_by"] == "the trainer") == (figures["waiting"] < 0.01)
+    *_, said = loader._describe(settings, {**figures, "waiting": 0.004, "limited_by": "the trainer"})
+    assert said == "What sets the pace: the trainer. The consumer waited 0.40% of the time."
 
 
 def test_loader_names_the_command_for_data_that_is_not_there(capsys, tmp_path):

@@ -8,8 +8,8 @@ ceiling is 1. What a video costs depends on its codec, size and length; `grain-m
 decoding it from start to end.
 
 "waiting", "planning" and "rendering" are shares of the time that batches were taken in. A consumer that does nothing
-waits all the time; of the other two, the one near 100 % is what limits the loader. With --step-seconds the consumer
-takes so long over each batch, as a device does over a step; the share that it waits is the data stall.
+waits all the time. What sets the pace is named by the rule of `Loader.stats()`. With --step-seconds the consumer takes
+so long over each batch, as a device does over a step; the share that it waits is the data stall.
 
 Seconds of the processor are those of the whole process, all threads and planning included, for a row that is handed
 out. `grain-molmo size` reads them, the bytes and the planning from --json.
@@ -35,16 +35,14 @@ from grain_molmo.loader import Loader, make_loader
 from grain_molmo.render import ExampleInfo, batch_bytes
 from grain_molmo.rng import example_rng
 from grain_molmo.stages import STAGES, Stage
-from grain_molmo.stats import BatchInfo
+from grain_molmo.stats import BatchInfo, Seconds, limited_by
 from grain_molmo.tools.arguments import seconds
 from grain_molmo.tools.bench.pictures import decode_and_resize
 from grain_molmo.tools.bench.report import Report, positive, table, timed
-from grain_molmo.vision.lazy import LazyImage, LazyVideo
+from grain_molmo.vision.lazy import LazyImage
 from grain_molmo.vision.resize import use_one_opencv_thread
 
 _SEED = 0
-_STALL = 0.01
-"""A consumer that waits for less than this share of the time is what limits."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,6 @@ class _Round:
     wait_s: float = 0.0
     cpu_s: float = 0.0
     infos: list[BatchInfo] = field(default_factory=list)
-    read_bytes: int = 0
     num_pictures: int = 0
     ceiling_pictures_per_s: float = 0.0
 
@@ -154,10 +151,12 @@ def measure(settings: LoaderSettings) -> dict[str, Any]:
     first, state, stage = _take_batches(settings, None)
     peak_bytes = _peak_bytes()  # before the ceiling holds pictures
     rounds = [first]
-    _look_at_media(settings, stage, first)
+    if not stage.max_frames:
+        _measure_ceiling(settings, stage, first)
     for _ in range(1, settings.rounds):
         found, state, _ = _take_batches(settings, state)
-        _look_at_media(settings, stage, found)
+        if not stage.max_frames:
+            _measure_ceiling(settings, stage, found)
         rounds.append(found)
     examples = [example for found in rounds for example in found.examples]
     infos = [info for found in rounds for info in found.infos]
@@ -165,7 +164,16 @@ def measure(settings: LoaderSettings) -> dict[str, Any]:
     rows = sum(len(info.rows) for info in infos)
     tokens, crops = (sum(_extent(getattr(example, key)) for example in examples) for key in ("tokens", "crops"))
     resumed = [found.first_batch_s for found in rounds[1:]]
-    read_bytes = sum(found.read_bytes for found in rounds)
+    read_bytes = sum(example.read_bytes for example in examples)
+    spent = Seconds(
+        total_s=seconds,
+        wait_s=sum(found.wait_s for found in rounds),
+        plan_s=sum(info.plan_s for info in infos),
+        encode_s=sum(info.encode_s for info in infos),
+        read_s=sum(example.read_s for example in examples),
+        decode_s=sum(example.decode_s for example in examples),
+        render_s=sum(info.render_s for info in infos),
+    )
     return {
         "first_batch_s": first.first_batch_s,
         "resume_s": statistics.median(resumed) if resumed else None,
@@ -176,13 +184,14 @@ def measure(settings: LoaderSettings) -> dict[str, Any]:
         "examples_per_row": len(examples) / rows,
         "read_bytes_per_row": read_bytes / rows,
         "cpu_s_per_row": sum(found.cpu_s for found in rounds) / rows,
-        "plan_s_per_example": sum(info.plan_s for info in infos) / len(examples),
+        "plan_s_per_example": spent.plan_s / len(examples),
         **_ceiling(rounds),
         "token_fill": tokens / (rows * stage.seq_len),
         "crop_fill": crops / (rows * stage.crops_per_row),
-        "waiting": sum(found.wait_s for found in rounds) / seconds,
-        "planning": sum(info.plan_s for info in infos) / seconds,
-        "rendering": sum(info.render_s for info in infos) / seconds,
+        "waiting": spent.wait_share,
+        "planning": spent.plan_s / seconds,
+        "rendering": spent.render_s / seconds,
+        "limited_by": limited_by(spent),
         "peak_bytes": peak_bytes,
         "added_bytes": peak_bytes - bytes_before,
         "batch_bytes": batch_bytes(stage, settings.batch_size),
@@ -223,36 +232,12 @@ def _take_batches(settings: LoaderSettings, state: dict[str, Any] | None) -> tup
     return found, state, loader.stage
 
 
-def _look_at_media(settings: LoaderSettings, stage: Stage, found: _Round) -> None:
-    """Adds the bytes of the media that the round read; in a stage of pictures also the ceiling, which decodes them."""
+def _measure_ceiling(settings: LoaderSettings, stage: Stage, found: _Round) -> None:
+    """Decodes and resizes the round's pictures; adds their number and how many a second that is."""
     names = {example.dataset for example in found.examples}
     datasets = {name: get_dataset(name, split=stage.split, data_dir=settings.data_dir) for name in names}
-    shown = [
-        (example, medium)
-        for example in found.examples
-        if not example.blanked
-        for medium in _media(datasets[example.dataset], example)
-    ]
-    found.read_bytes = sum(_num_bytes(example, medium) for example, medium in shown)
-    if not stage.max_frames:
-        _measure_ceiling(settings, found, [medium for _, medium in shown])
-
-
-def _media(dataset: Dataset, example: ExampleInfo) -> list[LazyImage | LazyVideo]:
-    shown = dataset.get(example.index, example_rng(_SEED, example.dataset, example.epoch, example.index))
-    image, video = shown.get("image"), shown.get("video")
-    pictures = image if isinstance(image, list | tuple) else [image]
-    return [medium for medium in (*pictures, video) if medium is not None]
-
-
-def _num_bytes(example: ExampleInfo, medium: LazyImage | LazyVideo) -> int:
-    if isinstance(medium, LazyVideo) and medium.frames_ref is not None and example.frames_from == "prepared":
-        return medium.frames_ref.num_bytes
-    return medium.ref.num_bytes
-
-
-def _measure_ceiling(settings: LoaderSettings, found: _Round, pictures: Sequence[LazyImage | LazyVideo]) -> None:
-    """Decodes and resizes the round's pictures; adds their number and how many a second that is."""
+    shown = [example for example in found.examples if not example.blanked]
+    pictures = [picture for example in shown for picture in _pictures(datasets[example.dataset], example)]
     files = {picture.ref.sha256: picture.encoded() for picture in {each.ref.sha256: each for each in pictures}.values()}
     encoded = [files[picture.ref.sha256] for picture in pictures]  # one that comes twice is held once
     found.num_pictures = len(encoded)
@@ -260,6 +245,12 @@ def _measure_ceiling(settings: LoaderSettings, found: _Round, pictures: Sequence
     with ThreadPoolExecutor(settings.threads) as pool:
         seconds = timed(lambda: list(pool.map(decode_and_resize, encoded)))
     found.ceiling_pictures_per_s = len(encoded) / seconds
+
+
+def _pictures(dataset: Dataset, example: ExampleInfo) -> list[LazyImage]:
+    shown = dataset.get(example.index, example_rng(_SEED, example.dataset, example.epoch, example.index))
+    image = shown.get("image")
+    return list(image) if isinstance(image, list | tuple) else [] if image is None else [image]
 
 
 def _extent(span: tuple[int, int]) -> int:
@@ -289,10 +280,6 @@ def _most_ever_bytes() -> int:
 
 
 def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
-    limit = max("rendering", "planning", key=lambda part: figures[part])
-    limits = f"{limit} limits: {figures[limit]:.0%} of the time."
-    if figures["waiting"] < _STALL:
-        limits = f"The consumer limits: it waited {figures['waiting']:.2%} of the time."
     resume = "not measured" if figures["resume_s"] is None else f"{figures['resume_s']:.2f} s"
     ceiling = (
         ()
@@ -328,5 +315,5 @@ def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
         f"stage {settings.stage}, {settings.batch_size} rows a batch, {settings.threads} threads, tokenizer "
         f"{settings.tokenizer}, {settings.steps} batches in {settings.rounds} rounds, {settings.step_s:g} s a step",
         table(("", "measured"), rows),
-        limits,
+        f"What sets the pace: {figures['limited_by']}. The consumer waited {figures['waiting']:.2%} of the time.",
     ]
