@@ -1,7 +1,7 @@
 """What a stage draws from: its datasets opened, and the phases of its mixture with weights by dataset."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from grain_molmo.datasets.base import Dataset, PathLike, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
@@ -39,6 +39,32 @@ def open_datasets(
         raise ConfigError(f"dataset {empty[0]!r} has no examples")
     _check_stores(opened.values())
     return opened, [name for name in missing if name not in opened]
+
+
+def open_to_evaluate(
+    wanted: str | Dataset | Sequence[str | Dataset], split: str, data_dir: PathLike | None
+) -> dict[str, Dataset]:
+    """Datasets to go through one after the other, by name, in this order; a name that comes again gets a number.
+
+    Args:
+        wanted: a name, "name:split" or a dataset; or several.
+        split: of names that don't say one.
+        data_dir: where the converted ones are.
+
+    Raises:
+        ConfigError: a name that is unknown, or a split that there is not.
+        StoreError: a dataset was not converted into the folder, or a shard is missing or cut off.
+    """
+    opened: dict[str, Dataset] = {}
+    for one in [wanted] if isinstance(wanted, str | Dataset) else wanted:
+        if isinstance(one, str):
+            base, _, own_split = one.partition(":")
+            name, dataset = canonical_name(base), open_dataset(base, own_split or split, data_dir)
+        else:
+            name, dataset = type(one).__name__, one
+        opened[name if name not in opened else f"{name}.{len(opened)}"] = dataset
+    _check_stores(opened.values())
+    return opened
 
 
 def _given(stage: Stage, datasets: Mapping[str, Dataset], listed: Collection[str]) -> dict[str, Dataset]:
