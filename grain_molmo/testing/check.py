@@ -32,14 +32,13 @@ def check_dataset(
     The checks, by the names that `skip` takes:
 
     - length: above 0, the same before and after. access: negative indices, IndexError, iteration.
-    - get: returns for every index, or raises `ExampleError` for an example to leave out. format: a dict with pictures or
-      a video, or features with a label; pixels uint8 [H, W, 3]; points inside of the picture. metadata: text, numbers
-      and the like.
+    - get: returns for every index, or raises `ExampleError` for an example to leave out. format: a dict; pixels of
+      [H, W, 3] uint8; points inside of the picture. metadata: text, numbers and the like.
     - media: all decodes, to the size that it says. stage: the examples become tokens of the stage.
     - random: nothing is drawn from random states that the process shares. repeat: the same random state gives the same
       example and is left the same. order: also in another order. pickling: also in a pickled copy. threads: also when
       threads ask at once. changes: also after a caller changed what it was given before.
-    - ids: `metadata["id"]` is unique. fingerprint: if there is one, text that stays.
+    - ids: `metadata["id"]` is unique, and what `ids` says. fingerprint: if there is one, text that stays.
 
     Each example is asked for about ten times, its pictures decoded once. Nothing is written; the process's random
     states are put back.
@@ -48,8 +47,8 @@ def check_dataset(
         dataset: made as the loader would make it.
         num_examples: at most so many are looked at, the first and the last among them.
         seed: which ones, and what they draw.
-        stage: what they must fit, a Stage or the name of one; by default one that takes all kinds of media, in rows of
-            36,864 tokens.
+        stage: what they must fit, a Stage or the name of one; by default one that takes all kinds of media in rows of
+            36,864 tokens, or features if they are such.
         tokenizer: as of `make_loader`.
         skip: checks to leave out, where what they find is meant.
 
@@ -96,6 +95,8 @@ class _Check:
     tokenizer: Tokenizer
     length: int = 0
     visits: list[Visit] = field(default_factory=list)
+    usable: list[Visit] = field(default_factory=list)  # whose form is one that the loader takes
+    steady: list[Visit] = field(default_factory=list)  # the same at once again, which later checks build on
     lengths: list[Lengths] = field(default_factory=list)
 
     def findings(self) -> Iterator[Finding]:
@@ -106,31 +107,16 @@ class _Check:
         self.length = length
         fingerprint = whole.fingerprint_of(self.dataset)
         copy = repeat.pickled_copy(self.dataset)  # before the dataset has seen or kept anything
-        sound: list[Visit] = []  # of an example that a loader could use
-        steady: list[Visit] = []  # of an example that is the same at once again, which later checks build on
         for index in spread(length, self.num_examples, self.seed):
-            yield from self._look_at(index, sound, steady)
-        yield from whole.id_findings(self.visits)
-        yield from self._encode(sound)
-        if steady and steady[-1].index == length - 1:
-            yield from whole.access_findings(self.dataset, length, self.num_examples)
-        for ask in (repeat.asked_backwards, repeat.asked_by_threads):
-            found = list(ask(self.dataset, steady, self.seed))
-            yield from found
-            steady = _without(steady, found)
-        copies = []
-        if isinstance(copy, Finding):
-            yield copy
-        else:
-            copies = [("in a pickled copy", copy)]
-            found = list(repeat.asked_of_copy(copy, steady, self.seed))
-            yield from found
-            steady = _without(steady, found)
-        yield from whole.length_kept(self.dataset, length)
-        yield from whole.fingerprint_findings(self.dataset, fingerprint, copies)
-        yield from repeat.asked_after_changes(copies[0][1] if copies else self.dataset, steady, self.seed)
+            yield from self._look_at(index)
+        yield from whole.id_findings(self.dataset, self.visits)
+        yield from self._encode()
+        yield from self._access()
+        others = [] if isinstance(copy, Finding) else [("in a pickled copy", copy)]
+        yield from whole.fingerprint_findings(self.dataset, fingerprint, others)
+        yield from self._whoever_asks(copy)
 
-    def _look_at(self, index: int, sound: list[Visit], steady: list[Visit]) -> Iterator[Finding]:
+    def _look_at(self, index: int) -> Iterator[Finding]:
         with seeded_globally(self.seed) as shared:
             example, known = visit(self.dataset, index, self.seed)
             touched = shared.touched()
@@ -147,8 +133,7 @@ class _Check:
         problems = list(form_problems(example))
         if not any(problem.check == "format" for problem in problems):
             problems += media_problems(example)
-            if "features" not in example:
-                sound.append(known)
+            self.usable.append(known)
         for check, place, what, cure in problems:
             yield Finding(check=check, what=what, cure=cure, index=index, id=known.id, field=place)
         if touched:
@@ -156,14 +141,36 @@ class _Check:
         if unsteady := repeat.repeated(self.dataset, known, self.seed):
             yield unsteady
         else:
-            steady.append(known)
+            self.steady.append(known)
 
-    def _encode(self, sound: list[Visit]) -> Iterator[Finding]:
-        for one in fit.encode_all(self.dataset, sound, self.stage, self.tokenizer, self.seed):
+    def _encode(self) -> Iterator[Finding]:
+        for one in fit.lengths_of(self.dataset, self.usable, self.stage, self.tokenizer, self.seed):
             if isinstance(one, Finding):
                 yield one
             else:
                 self.lengths.append(one)
+
+    def _access(self) -> Iterator[Finding]:
+        grown = list(whole.length_kept(self.dataset, self.length))
+        yield from grown
+        if not grown and self.steady and self.steady[-1].index == self.length - 1:
+            yield from whole.access_findings(self.dataset, self.length, self.num_examples)
+
+    def _whoever_asks(self, copy: Dataset | Finding) -> Iterator[Finding]:
+        found = list(repeat.asked_backwards(self.dataset, self.steady, self.seed))
+        yield from found
+        # Where one call knows of another, nothing can be said of what follows.
+        steady = [] if found else self.steady
+        found = list(repeat.asked_by_threads(self.dataset, steady, self.seed))
+        yield from found
+        steady = _without(steady, found)
+        if isinstance(copy, Finding):
+            yield copy
+            copy = self.dataset
+        else:
+            found = list(repeat.asked_of_copy(copy, steady, self.seed))
+            yield from found
+        yield from repeat.asked_after_changes(copy, _without(steady, found), self.seed)
 
     def report(self, found: tuple[Finding, ...]) -> CheckReport:
         tokens, crops = ([getattr(one, name) for one in self.lengths] for name in ("n_tokens", "n_crops"))

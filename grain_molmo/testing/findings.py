@@ -101,7 +101,7 @@ def _told(findings: Iterable[Finding]) -> list[str]:
     """A line for each kind of finding: the first of its kind in full, the examples that have it, too, by number."""
     alike: dict[tuple[str, ...], list[Finding]] = {}
     for one in findings:
-        kind = (one.check, re.sub(r"\d+", "", one.field), re.sub(r"\d+", "", one.cure))
+        kind = (one.check, re.sub(r"\d+", "", one.field), one.cure if one.index is not None else one.what)
         alike.setdefault(kind, []).append(one)
     lines = []
     for first, *others in alike.values():

@@ -1,12 +1,13 @@
 """Whether examples become tokens of a stage, and how many."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import ConfigError, ExampleError
+from grain_molmo.features import FeatureReader
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.stages import LONG_CONTEXT_STAGE, STAGES, Stage
 from grain_molmo.testing.findings import Finding
@@ -30,6 +31,10 @@ _CURES = MappingProxyType(
         "too_long": "shorten it, or check with a stage of longer rows",
         "too_many_images": "show fewer, or check with a stage that takes more (max_images)",
         "too_many_crops": "show fewer, or check with a stage of more crops_per_row",
+        "many_prompts": "take each message for itself, with grain_molmo.EachMessage(dataset)",
+        "no_features": "give features, an array of numbers, and a label",
+        "bad_features": "give finite numbers, of the same shape in every example",
+        "bad_label": "give the number of the class",
         "video": "check with a stage that shows video (max_frames)",
     }
 )
@@ -47,14 +52,20 @@ def as_stage(stage: Stage | str | None) -> Stage:
     return STAGES[stage]
 
 
-def encode_all(
-    dataset: Dataset, visits: Iterable[Visit], stage: Stage, tokenizer: Tokenizer, seed: int
+def lengths_of(
+    dataset: Dataset, visits: Sequence[Visit], stage: Stage, tokenizer: Tokenizer, seed: int
 ) -> Iterator[Lengths | Finding]:
     """For each visited example what it takes of a row of the stage, or why it takes none."""
-    encoder = Encoder({NAME: dataset}, stage, tokenizer, seed)
+    if stage is ROOMY and any("features" in visit.facts for visit in visits):
+        stage = replace(ROOMY, kind="features")
+    try:
+        measure = _measure(dataset, stage, tokenizer, seed)
+    except ConfigError as error:
+        yield Finding(check="stage", what=str(error), cure=_CURES["no_features"])
+        return
     for visit in visits:
         try:
-            yield encoder(Draw(NAME, 0, visit.index)).lengths
+            yield measure(Draw(NAME, 0, visit.index))
         except ExampleError as error:
             detail = error.detail.partition(": ")[2] or error.detail  # which example it is, the finding says
             what, cure = f"it cannot be used ({error.reason}): {detail}", _CURES.get(error.reason, _SEE)
@@ -62,3 +73,18 @@ def encode_all(
         except Exception as error:  # of a field that nobody expected
             what = f"it cannot be used: {told(error)}"
             yield Finding(check="stage", what=what, cure=_SEE, index=visit.index, id=visit.id)
+
+
+def _measure(dataset: Dataset, stage: Stage, tokenizer: Tokenizer, seed: int) -> Callable[[Draw], Lengths]:
+    """What the loader makes of a draw, down to its lengths. Raises ConfigError if a stage of features finds none."""
+    if stage.kind != "features":
+        encoder = Encoder({NAME: dataset}, stage, tokenizer, seed)
+        return lambda draw: encoder(draw).lengths
+    reader = FeatureReader.of({NAME: dataset}, stage, seed)
+
+    def read(draw: Draw) -> Lengths:
+        reader(draw)
+        planned = reader.plan(draw)
+        return Lengths(planned.n_tokens, planned.n_crops, planned.n_pooled, planned.cost)
+
+    return read

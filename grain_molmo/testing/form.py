@@ -31,9 +31,7 @@ def form_problems(example: Any) -> Iterator[Problem]:
         return
     if odd := [key for key in example if not isinstance(key, str)]:
         yield Problem("format", "", f"{odd[0]!r} is the name of a field", "name fields by text")
-    if "features" in example:
-        yield from _feature_problems(example)
-    elif example.get("image") is not None and example.get("video") is not None:
+    if example.get("image") is not None and example.get("video") is not None:
         yield Problem("format", "image", "there is a video, too", "give pictures or a video, not both")
     else:
         yield from _media_problems(example)
@@ -85,17 +83,6 @@ def _picture_problems(place: str, picture: Any) -> Iterator[Problem]:
         if picture.shape[0] in (1, 3, 4):
             cure += ": image.transpose(1, 2, 0)"
         yield Problem("format", place, f"its shape is {picture.shape}", cure)
-
-
-def _feature_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
-    features, label = example["features"], example.get("label")
-    if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiu":
-        found = f"{features.dtype} array" if isinstance(features, np.ndarray) else _a(features)
-        yield Problem("format", "features", f"it is {found}", "give an array of numbers, alike in shape")
-    elif features.dtype.kind == "f" and not np.isfinite(features).all():
-        yield Problem("format", "features", "it holds NaN or infinity", "leave such rows out")
-    if not isinstance(label, int | np.integer) or isinstance(label, bool):
-        yield Problem("format", "label", f"it is {label!r}", "give the number of the class, an int")
 
 
 def _points_problems(example: Mapping[str, Any]) -> Iterator[Problem]:

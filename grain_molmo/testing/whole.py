@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.testing.facts import RAISED, facts_of, first_difference, shown
 from grain_molmo.testing.findings import Finding
 from grain_molmo.testing.visits import Visit, told
@@ -54,17 +54,31 @@ def access_findings(dataset: Dataset, length: int, num_iterated: int) -> Iterato
             yield Finding(check="access", what=what, cure=cure)
 
 
-def id_findings(visits: Iterable[Visit]) -> Iterator[Finding]:
-    """Examples with an id that another one has."""
+def id_findings(dataset: Dataset, visits: Iterable[Visit]) -> Iterator[Finding]:
+    """Examples with an id that another one has, or with another id than the dataset says without making them."""
     first: dict[str, int] = {}
     for visit in visits:
-        if not visit.id:
+        if visit.error is not None:
             continue
-        if (other := first.setdefault(visit.id, visit.index)) != visit.index:
+        if visit.id and (other := first.setdefault(visit.id, visit.index)) != visit.index:
             what = f"example {other} has the same id"
             cure = "give each its own: quarantines, curricula and predictions know examples by it"
             field = "metadata.id"
             yield Finding(check="ids", what=what, cure=cure, index=visit.index, id=visit.id, field=field)
+        try:
+            said = _said_id(dataset, visit.index)
+        except Exception as error:  # of an attribute of the user's own
+            said = told(error)
+        if said not in (None, visit.id or str(visit.index)):
+            what = f"the dataset says that its id is {said!r}"
+            cure = "let `ids` (or `example_id`) say what metadata says, or the index as text"
+            yield Finding(check="ids", what=what, cure=cure, index=visit.index, id=visit.id, field="metadata.id")
+
+
+def _said_id(dataset: Dataset, index: int) -> str | None:
+    if (ids := getattr(dataset, "ids", None)) is not None:
+        return str(ids[index])
+    return dataset.example_id(index) if isinstance(dataset, StoreDataset) else None
 
 
 def fingerprint_of(dataset: Dataset) -> str:
