@@ -57,7 +57,8 @@ class Tensor:
             values = Storage(values)
         assert size is not None
         assert stride is not None
-        self.storage, self.size, self.stride, self.offset, self.dtype = values, tuple(size), tuple(stride), offset, dtype
+        self.storage, self.size, self.stride = values, tuple(size), tuple(stride)
+        self.offset, self.dtype = offset, dtype
 
     def __reduce_ex__(self, protocol: int) -> Any:
         torch = sys.modules["torch"]
