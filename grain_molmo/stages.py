@@ -20,10 +20,12 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _LEAST = {
     **dict.fromkeys(("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"), 1),
-    "crops_per_row": 2,  # a picture alone takes two
+    "crops_per_row": 0,
     "max_frames": 0,
 }
 """The fields of a stage that are whole numbers, and the least that each may be."""
+
+KINDS = ("train", "prompts", "features")
 
 _POOLED_PER_CROP = math.ceil(PATCHES_PER_CROP**0.5 / 2) ** 2
 
@@ -145,10 +147,12 @@ class Stage:
         groups: instead of `mixture`: groups of datasets with a rate each.
         phases: what changes at a later step.
         name: for logs.
+        kind: "train": examples to learn from; "prompts": each ends before its last answer, for a model to go on, and
+            nothing is learned; "features": labelled features, for probes, of which the fields below say nothing.
         split: of every dataset.
         seq_len: tokens a row (T).
         batch_size: rows a global batch (B).
-        crops_per_row: crops a row (C), global crops counted.
+        crops_per_row: crops a row (C), global crops counted; 0 for a stage of text alone.
         max_crops: crops that a picture is cut into at most, its global crop not counted.
         high_res_max_crops: the same for high-resolution visits.
         max_images: pictures an example may have.
@@ -164,6 +168,7 @@ class Stage:
     groups: tuple[Group, ...] = ()
     phases: tuple[Phase, ...] = ()
     name: str = "custom"
+    kind: str = "train"
     split: str = "train"
     seq_len: int = 4096
     batch_size: int = 256
@@ -200,6 +205,7 @@ class Stage:
             raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
         self._check_numbers()
         for key, allowed in (
+            ("kind", KINDS),
             ("style_mode", STYLE_MODES),
             ("prompt_mode", PROMPT_MODES),
             ("point_format", POINT_FORMATS),
@@ -216,6 +222,8 @@ class Stage:
             if value < least:
                 raise ConfigError(f"stage {self.name!r}: {key} is {value}, it must be at least {least}")
             object.__setattr__(self, key, int(value))
+        if self.crops_per_row == 1:
+            raise ConfigError(f"stage {self.name!r}: crops_per_row is 1; a picture takes at least two, text none")
         if self.max_frames > self.crops_per_row:
             room = f"a row has room for {self.crops_per_row} frames (crops_per_row)"
             raise ConfigError(f"stage {self.name!r}: max_frames is {self.max_frames}; {room}")
