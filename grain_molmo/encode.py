@@ -1,7 +1,7 @@
 """An example's visit to tokens and media slots: cheap, pure, and without a pixel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
 from grain_molmo.slots import FramesSlot, MediaSlot, PictureSlot
 from grain_molmo.stages import Stage
-from grain_molmo.text.assemble import TokenArrays, assemble, truncate
+from grain_molmo.text.assemble import TokenArrays, assemble, assemble_prompt, truncate
 from grain_molmo.text.format import format_example
 from grain_molmo.text.subtitles import subtitle_text
 from grain_molmo.text.tokenizer import Tokenizer
@@ -51,12 +51,14 @@ class EncodedExample:
         id: the example's own, for people.
         arrays: its tokens.
         slots: its pictures, or the frames of its video, in order.
+        metadata: what its dataset says beside, for whoever reads the batch.
     """
 
     draw: Draw
     id: str
     arrays: TokenArrays
     slots: tuple[MediaSlot, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_tokens(self) -> int:
@@ -109,12 +111,14 @@ class Encoder:
         stage: lengths, formats and weights.
         tokenizer: text to ids.
         seed: the run's.
+        training: whether prompts vary as in training, or are the one of evaluation, see `format_example`.
     """
 
     datasets: Mapping[str, Dataset]
     stage: Stage
     tokenizer: Tokenizer
     seed: int
+    training: bool = True
 
     def __call__(self, draw: Draw) -> EncodedExample:
         """The encoded example.
@@ -132,7 +136,7 @@ class Encoder:
                 raise ExampleError("bad_example", f"get returned {type(example).__name__}, not a dict")
             example_id = _facts(example).get("id", draw.index)
             arrays, slots = self._encode(draw.dataset, example, rng)
-            return EncodedExample(draw, str(example_id), arrays, tuple(slots))
+            return EncodedExample(draw, str(example_id), arrays, tuple(slots), _facts(example))
         except ExampleError as error:
             where = f"{draw.dataset} example {draw.index} (id {example_id})"
             raise ExampleError(error.reason, f"{where}: {error.detail}", str(example_id)) from error
@@ -153,6 +157,11 @@ class Encoder:
             conversations, visual_tokens, slots = self._with_video(example, rng)
         else:
             conversations, visual_tokens, slots = self._with_pictures(example, rule.p_high_res, rng)
+        if stage.kind == "prompts":
+            arrays = assemble_prompt(_only(conversations), visual_tokens, self.tokenizer)
+            if len(arrays) > stage.seq_len:
+                raise ExampleError("too_long", f"a prompt of {len(arrays)} tokens, a row has {stage.seq_len}")
+            return arrays, slots
         arrays = assemble(
             conversations,
             visual_tokens,
@@ -237,7 +246,8 @@ class Encoder:
         if excess <= 0:  # nearly always; the text need not be counted
             return excess
         branches = cast("list[list[str]]", [conversations] if isinstance(conversations[0], str) else conversations)
-        n_ends = sum(len(branch) // 2 - 1 for branch in branches)  # the last of a branch is predicted, but no input
+        # The last of a branch is predicted, but no input; a prompt has one turn more.
+        n_ends = sum((len(branch) - 1) // 2 for branch in branches)
         n_text = n_ends + sum(len(self.tokenizer.encode(text)) for branch in branches for text in branch)
         return excess - max(0, most_text - n_text)
 
@@ -258,7 +268,22 @@ class Encoder:
             image_sizes=image_sizes,
             point_format=stage.point_format,
             frame_times=frame_times,
+            training=self.training,
+            answered=stage.kind != "prompts",
         )
+
+
+def _only(conversations: Conversations) -> list[str]:
+    """The one conversation of a prompt."""
+    if isinstance(conversations[0], str):
+        return cast("list[str]", conversations)
+    if len(conversations) > 1:
+        raise ExampleError(
+            "many_prompts",
+            f"the example has {len(conversations)} conversations, and a prompt is one: take each for itself, with "
+            "grain_molmo.EachMessage(dataset)",
+        )
+    return cast("list[str]", conversations[0])
 
 
 def _facts(example: Mapping[str, Any]) -> Mapping[str, Any]:

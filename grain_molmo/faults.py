@@ -107,7 +107,7 @@ class _Tally:
                 if example.blanked:
                     in_a_row += 1
                     most = max(most, in_a_row)
-                elif example.crops[1] > example.crops[0]:  # text says nothing of the media
+                elif example.crops[1] > example.crops[0] or example.read_bytes:  # text says nothing of the media
                     in_a_row = 0
         return replace(
             self,

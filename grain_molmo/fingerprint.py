@@ -3,43 +3,62 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from typing import Protocol
 
 import numpy as np
 
-from grain_molmo.datasets.base import content_fingerprint
-from grain_molmo.encode import Encoder
+from grain_molmo.datasets.base import Dataset, content_fingerprint
 from grain_molmo.packing.rows import PlanPhase
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
+from grain_molmo.text.tokenizer import Tokenizer
 
 _NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules"}
 """Fields that change no batch, or that other parts of a fingerprint hold, as far as they have come into effect."""
 
 
-def fingerprint(encoder: Encoder, phases: Sequence[PlanPhase], step: int) -> dict[str, str]:
+class Reader(Protocol):
+    """Whatever makes something of the draws: an `Encoder`, a `FeatureReader`."""
+
+    @property
+    def stage(self) -> Stage: ...
+    @property
+    def datasets(self) -> Mapping[str, Dataset]: ...
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def training(self) -> bool: ...
+
+
+def fingerprint(
+    reader: Reader, phases: Sequence[PlanPhase], step: int, order: Sequence[str] = ()
+) -> dict[str, str]:
     """By part, a hash of all that the batches before a step depend on.
 
     Phases that begin with that step or later are left out, and datasets that only they use: they may still change.
 
     Args:
-        encoder: holds the stage, the datasets, the tokenizer and the seed.
+        reader: holds the stage, the datasets, the tokenizer and the seed.
         phases: what is drawn from which step on.
         step: the number of batches that were handed out.
+        order: of the datasets, where it matters.
 
     Returns:
         "stage" (lengths and formats), "mixture", "data", "tokenizer", "seed".
     """
     begun = [phase for phase in phases if phase.step == 0 or phase.step < step]
-    stage = {each.name: getattr(encoder.stage, each.name) for each in fields(Stage)}
+    stage = {each.name: getattr(reader.stage, each.name) for each in fields(Stage)} | {"training": reader.training}
     mixture = [(phase.step, dict(phase.weights), _sorted(phase.excluded)) for phase in begun]
     names = sorted({name for phase in begun for name in phase.weights})
-    data = {name: (content_fingerprint(encoder.datasets[name]), encoder.stage.rule(name)) for name in names}
+    data = {name: (content_fingerprint(reader.datasets[name]), reader.stage.rule(name)) for name in names}
     return {
         "stage": _hash({key: value for key, value in stage.items() if key not in _NOT_OF_THE_STAGE}),
-        "mixture": _hash(mixture),
+        "mixture": _hash([mixture, *order]),
         "data": _hash(data),
-        "tokenizer": encoder.tokenizer.fingerprint,
-        "seed": str(encoder.seed),
+        "tokenizer": reader.tokenizer.fingerprint if reader.tokenizer else "",
+        "seed": str(reader.seed),
     }
 
 

@@ -1,5 +1,6 @@
 """States of a plan that a loader has passed, from which an earlier or later batch can be planned again."""
 
+from collections.abc import Sequence
 from typing import Any
 
 PlanState = dict[str, Any]
@@ -33,7 +34,18 @@ class KnownStates:
             self._every *= 2
             self._by_step = {known: state for known, state in self._by_step.items() if known % self._every == 0}
 
-    def before(self, step: int) -> PlanState:
-        """The last state known before the batch of that step."""
+    def before(self, step: int, removals: Sequence[Any]) -> PlanState:
+        """The last state known before the batch of that step, of a run with these removals of examples.
+
+        What the loader knows may come from a run in which other examples were removed: such states are passed over.
+        """
         known = {**self._by_step, **self._kept}
-        return known[max(each for each in known if each <= step)]
+        for each in sorted(known, reverse=True):
+            if each <= step and _until(each, known[each]["removals"]) == _until(each, removals):
+                return {**known[each], "removals": list(removals)}
+        raise AssertionError("the state at step 0 belongs to every run")
+
+
+def _until(step: int, removals: Sequence[Any]) -> list[Any]:
+    """Those in effect before the batch of a step."""
+    return [removal for removal in removals if removal[0] < step]

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.rng import stable_hash
 
-_VERSION = 2
+_VERSION = 3
 _PARTS = ("version", "fingerprint", "plan", "checksum")
 
 

@@ -33,8 +33,17 @@ def context_size(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape.get(CONTEXT_AXIS, 1)
 
 
+_OF_ROWS = frozenset({"features", "labels", "valid"})
+"""Arrays without an axis that context shards could share, beside the `loss_weights` of features."""
+
+
+def row_sharding(mesh: Mesh) -> NamedSharding:
+    """How arrays of one entry or vector a row lie on the mesh: rows over `row_axes`, replicated over all else."""
+    return NamedSharding(mesh, PartitionSpec(row_axes(mesh)))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How every array of a batch lies on the mesh: rows over `row_axes`, the second axis over "context".
+    """How the arrays of rows of tokens lie on the mesh: rows over `row_axes`, the second axis over "context".
 
     Over the other axes ("tensor", ...) the arrays are replicated.
     """
@@ -91,25 +100,35 @@ class ProcessPart:
 
 
 def to_global(
-    batch: Mapping[str, np.ndarray], part: ProcessPart, mesh: Mesh, batch_size: int, layout: RowLayout
+    batch: Mapping[str, np.ndarray], part: ProcessPart, mesh: Mesh, batch_size: int, layout: RowLayout | None
 ) -> dict[str, Any]:
     """Global arrays of which this process holds what its devices need; no process waits for another.
 
     Args:
         batch: the part's rows as `render_rows` makes them: whole but for `images`, which has the part's shards.
         part: of this process.
-        mesh: of the global arrays, see `batch_sharding`.
+        mesh: of the global arrays, see `batch_sharding`, and `row_sharding` for `features`, `labels` and `valid`.
         batch_size: rows of the global batch.
-        layout: of its rows.
+        layout: of its rows; None for features.
 
     Returns:
         By key a `jax.Array` of [batch_size, ...]. On CPU devices it may use the batch's memory.
     """
-    sharding = batch_sharding(mesh)
     place_of_row = {row: place for place, row in enumerate(part.rows)}
     block_of_shard = {shard: block for block, shard in enumerate(part.shards)}
 
+    def rows_array(local: np.ndarray) -> jax.Array:
+        def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
+            rows = range(batch_size)[index[0]]
+            first = place_of_row[rows.start]
+            return local[first : first + len(rows)]
+
+        return jax.make_array_from_callback((batch_size, *local.shape[1:]), row_sharding(mesh), of_device)
+
     def global_array(key: str, local: np.ndarray) -> jax.Array:
+        if layout is None or key in _OF_ROWS:
+            return rows_array(local)
         length = layout.crops if key == "images" else local.shape[1]
 
         def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -122,7 +141,7 @@ def to_global(
             return local[first : first + len(rows), start : start + len(columns)]
 
         # The global shape is given, not inferred: a process with other rows fails here, and not in a hang.
-        return jax.make_array_from_callback((batch_size, length, *local.shape[2:]), sharding, of_device)
+        return jax.make_array_from_callback((batch_size, length, *local.shape[2:]), batch_sharding(mesh), of_device)
 
     with jax.transfer_guard("allow"):  # a trainer may forbid transfers that it didn't mean; these are meant
         return {key: global_array(key, local) for key, local in batch.items()}

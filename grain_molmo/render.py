@@ -42,6 +42,7 @@ class ExampleInfo:
             tokens nor crops of it are this process's.
         blanked: why its media could not be shown ("truncated", ...), or None. Its loss weights are zero then.
         detail: what exactly was wrong.
+        metadata: what its dataset says beside.
         read_bytes: of its media that were read.
         read_s, decode_s: seconds that threads took to read them, and to decode them and write their crops.
     """
@@ -60,6 +61,7 @@ class ExampleInfo:
     frames_from: str = ""
     blanked: str | None = None
     detail: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
     read_bytes: int = field(default=0, compare=False)
     read_s: float = field(default=0.0, compare=False)
     decode_s: float = field(default=0.0, compare=False)
@@ -232,6 +234,7 @@ def _described(place: ExampleInfo, example: EncodedExample) -> ExampleInfo:
     return replace(
         place,
         id=example.id,
+        metadata=example.metadata,
         loss_weight=float(example.arrays.loss_weights.sum()),
         frames=sum(slot.n_crops for slot in frames),
         frames_wanted=sum(slot.n_wanted for slot in frames),

@@ -25,6 +25,8 @@ _LEAST = {
 }
 """The fields of a stage that are whole numbers, and the least that each may be."""
 
+KINDS = ("train", "prompts", "features")
+
 _POOLED_PER_CROP = math.ceil(PATCHES_PER_CROP**0.5 / 2) ** 2
 
 
@@ -145,6 +147,8 @@ class Stage:
         groups: instead of `mixture`: groups of datasets with a rate each.
         phases: what changes at a later step.
         name: for logs.
+        kind: "train": examples to learn from; "prompts": each ends before its last answer, for a model to go on, and
+            nothing is learned; "features": labelled features, for probes, of which the fields below say nothing.
         split: of every dataset.
         seq_len: tokens a row (T).
         batch_size: rows a global batch (B).
@@ -164,6 +168,7 @@ class Stage:
     groups: tuple[Group, ...] = ()
     phases: tuple[Phase, ...] = ()
     name: str = "custom"
+    kind: str = "train"
     split: str = "train"
     seq_len: int = 4096
     batch_size: int = 256
@@ -200,6 +205,7 @@ class Stage:
             raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
         self._check_numbers()
         for key, allowed in (
+            ("kind", KINDS),
             ("style_mode", STYLE_MODES),
             ("prompt_mode", PROMPT_MODES),
             ("point_format", POINT_FORMATS),

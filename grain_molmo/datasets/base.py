@@ -100,6 +100,10 @@ class StoreDataset(Dataset):
         """Stands for the annotations: equal for equal stores, wherever they lie."""
         return self.records.fingerprint
 
+    def example_id(self, item: int) -> str:
+        """The `id` in the metadata of example `item`, without making the example."""
+        return self.records[item].id
+
     def images(self, record: Record) -> list[LazyImage]:
         """The record's pictures, none of them opened."""
         return [LazyImage(ref, self.media) for ref in record.media if ref.kind == "image"]

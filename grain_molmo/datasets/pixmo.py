@@ -88,6 +88,10 @@ class _PointOrCount(_PixMo):
     def __len__(self) -> int:
         return len(self.records) * (2 if self.counting == "both" else 1)
 
+    def example_id(self, item: int) -> str:
+        """The id of the record: both examples of one record have the same."""
+        return self._record_and_mode(item)[0].id
+
     def _record_and_mode(self, item: int) -> tuple[Record, bool]:
         if self.counting == "both":
             return self.records[item // 2], item % 2 == 0

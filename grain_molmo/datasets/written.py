@@ -85,6 +85,10 @@ class WrittenDataset(StoreDataset):
             raise DamagedRecordError(f"{self.records.folder}: record {item} holds no example ({error!r})") from error
         return {**example, "metadata": {**self.metadata(record), **example.get("metadata", {})}}
 
+    def example_id(self, item: int) -> str:
+        """The example's own id if it brought one, else its record's."""
+        return str(self[item]["metadata"]["id"])
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.NAME!r}, {self.split!r}, {len(self)} examples)"
 

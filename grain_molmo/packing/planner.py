@@ -6,7 +6,7 @@ fill what is left best. Compared with the published two-dimensional knapsack ove
 as full or fuller at a fraction of the time, and nothing waits for thousands of examples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -60,6 +60,13 @@ class RowPacker(Generic[Item]):
         for place, waiting in sorted(waiting_by_place.items(), key=lambda item: item[1].position):
             self._free.remove(place)
             self._put(place, waiting)
+
+    def discard(self, is_unwanted: Callable[[Item], bool]) -> None:
+        """Lets go of examples that wait."""
+        for place, waiting in enumerate(self._pool):
+            if waiting is not None and is_unwanted(waiting.item):
+                self._remove(place)
+        self._free.sort(reverse=True)
 
     def add(self, waiting: Waiting[Item]) -> list[Waiting[Item]] | None:
         """Adds the next example of the stream; returns a row, in stream order, when the pool is full, else None.

@@ -1,12 +1,15 @@
 """The plan: global batches of rows, one after another, resumable from a few numbers."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import grain
+import numpy as np
 
 from grain_molmo.errors import ConfigError, ExampleError, FaultBudgetError
+from grain_molmo.packing.active import ActiveDraws, Removal, union
 from grain_molmo.packing.balance import balanced_order
 from grain_molmo.packing.mixture import Draw, Mark, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
@@ -87,7 +90,8 @@ class PackedRows(grain.IterDataset):
 
     The plan is one fixed thing, whoever reads it: batches depend on the phases, the sizes, the seed, the lengths and
     the budgets. The iterator's state is JSON: the step, how far the stream is, and which examples wait; it takes no
-    longer to restore at step 1,000,000 than at step 10.
+    longer to restore at step 1,000,000 than at step 10. Examples that are removed while it goes on are in the state,
+    too: see `remove_from`.
 
     Args:
         phases: the first begins at step 0. A dataset that comes again goes on where it was.
@@ -135,6 +139,16 @@ class PackedRows(grain.IterDataset):
             name: ShuffledEpochs(name, sizes[name], seed) for stream in self.streams for name in stream.weights
         }
 
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of the first phase, by dataset name."""
+        return self.streams[0].weights
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Nothing: the order of the datasets in a mixture does not matter."""
+        return ()
+
     def new_packer(self) -> RowPacker["_Drawn"]:
         """An empty packer with the plan's budgets."""
         return RowPacker(*self._budgets)
@@ -150,6 +164,38 @@ class PackedRows(grain.IterDataset):
     def draw(self, dataset: str, number: int) -> Draw:
         """A dataset's draw of that number."""
         return Draw(dataset, *self._epochs[dataset][number])
+
+    def active_draws(self, dataset: str, removed_N: np.ndarray, slot: int, draw: int) -> ActiveDraws:
+        """What the dataset draws from there on without some of its examples."""
+        return ActiveDraws(self._epochs[dataset], removed_N, slot, draw)
+
+    def removed(self, state: Mapping[str, Any], dataset: str) -> np.ndarray:
+        """[N] bool, the examples of a dataset that are removed in a state, or will be at a step declared there."""
+        return self.all_removed(dataset, (Removal.unpack(packed, self.sizes) for packed in state["removals"]))
+
+    def all_removed(self, dataset: str, removals: Iterable[Removal]) -> np.ndarray:
+        """[N] bool, the examples of a dataset that any of these remove."""
+        masks = (removal.examples[dataset] for removal in removals if dataset in removal.examples)
+        return union(masks, self.sizes[dataset])
+
+    def remove_from(self, state: dict[str, Any], removal: Removal) -> dict[str, Any]:
+        """The state of a run in which these examples are removed from a step on, not before the state's own.
+
+        Visits of a dataset go to its next examples that are active, so the mixture's weights stay.
+
+        Raises ConfigError if a dataset would have none left.
+        """
+        for name, removed_N in removal.examples.items():
+            left = ~(self.removed(state, name) | removed_N)
+            for phase in self.phases:
+                used = left.copy()
+                used[list(phase.excluded.get(name, ()))] = False
+                if name in phase.weights and not used.any():
+                    raise ConfigError(
+                        f"no example of {name} would be left from step {removal.step} on; remove fewer, or end its part "
+                        "of the mixture with a Phase"
+                    )
+        return {**state, "removals": sorted([*state["removals"], removal.packed], key=operator.itemgetter(0))}
 
     def __iter__(self) -> "_PlanIterator":
         return _PlanIterator(self)
@@ -171,6 +217,8 @@ class _PlanIterator(grain.DatasetIterator):
         self._step, self._position = 0, 0
         self._phase, self._stream = plan.phases[0], plan.streams[0]
         self._packer = plan.new_packer()
+        self._removals: list[Removal] = []  # all that were declared, in order of their steps
+        self._active: dict[str, ActiveDraws] = {}  # of datasets of which examples are removed
         self._begin_batch()
 
     def _begin_batch(self) -> None:
@@ -181,9 +229,11 @@ class _PlanIterator(grain.DatasetIterator):
 
     def __next__(self) -> PlannedBatch:
         self._enter_phase()
+        self._apply_removals()
         skipped_in_a_row = 0
         while len(self._rows) < self._plan.batch_size:
-            dataset, number = self._stream.numbered(self._position)
+            dataset, slot = self._stream.numbered(self._position)
+            number = self._number(dataset, slot)
             draw = self._plan.draw(dataset, number)
             if self._phase.excludes(draw):
                 self._skip(Skipped(draw, EXCLUDED, f"{draw.dataset} example {draw.index} is left out as asked"))
@@ -214,6 +264,28 @@ class _PlanIterator(grain.DatasetIterator):
             drawn = self._stream.drawn_before(self._position)
             self._phase = phase
             self._stream = self._plan.stream(phase, start=self._position, drawn=drawn)
+
+    def _number(self, dataset: str, slot: int) -> int:
+        """Which of a dataset's draws its visit of that number gets."""
+        return self._active[dataset].number(slot) if dataset in self._active else slot
+
+    def _apply_removals(self) -> None:
+        due = {name for removal in self._removals if removal.step == self._step for name in removal.examples}
+        if not due:
+            return
+        slots = self._stream.drawn_before(self._position)
+        for name in due:
+            slot = slots.get(name, 0)
+            self._active[name] = self._active_from(name, self._step, slot, self._number(name, slot))
+        self._packer.discard(lambda drawn: self._is_removed(drawn.example.draw))
+
+    def _active_from(self, name: str, step: int, slot: int, draw: int) -> ActiveDraws:
+        """What a dataset draws once all that was declared up to a step is removed."""
+        removed_N = self._plan.all_removed(name, (each for each in self._removals if each.step <= step))
+        return self._plan.active_draws(name, removed_N, slot, draw)
+
+    def _is_removed(self, draw: Draw) -> bool:
+        return draw.dataset in self._active and bool(self._active[draw.dataset].removed_N[draw.index])
 
     def _skip(self, skipped: Skipped) -> None:
         self._position += 1
@@ -247,6 +319,10 @@ class _PlanIterator(grain.DatasetIterator):
             # Place, draws ago, number of the dataset by name, number of its draw; then the lengths, so that to restore
             # takes no encoding, and no example can be missed whose annotation was damaged meanwhile.
             "waiting": waiting,
+            # All that were declared, so that any batch of the run can be planned again; and where each dataset went
+            # over to what the last of them in effect has left of it.
+            "removals": [removal.packed for removal in self._removals],
+            "active_from": {name: [active.slot, active.draw] for name, active in sorted(self._active.items())},
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -261,6 +337,10 @@ class _PlanIterator(grain.DatasetIterator):
             example = PlannedExample(plan.draw(names[name], number), n_tokens, n_crops, n_pooled, cost)
             waiting[place] = Waiting(position - ago, n_tokens, n_crops, _Drawn(number, example))
         packer.restore(waiting)
+        self._removals = [Removal.unpack(packed, plan.sizes) for packed in state["removals"]]
+        self._active = {
+            name: self._active_from(name, step - 1, slot, draw) for name, (slot, draw) in state["active_from"].items()
+        }
         self._stream = plan.stream(phase, start=stream["start"], drawn=stream["before"], mark=mark)
         self._phase, self._step, self._position, self._packer = phase, step, position, packer
         self._begin_batch()

@@ -82,11 +82,36 @@ def assemble(
         raise ExampleError("no_answer", "there are no messages")
     is_tree = not isinstance(conversations[0], str)
     trees = cast("Sequence[Sequence[str]]", conversations if is_tree else [conversations])
+    for turns in trees:
+        if len(turns) < 2 or len(turns) % 2:
+            raise ExampleError("no_answer", f"{len(turns)} messages: each of the user's needs an answer")
     branches = [_tokenize(turns, tokenizer, has_media=len(visual_tokens) > 0) for turns in trees]
     for branch in branches:
         _check(branch, has_media=len(visual_tokens) > 0, has_siblings=len(branches) > 1)
     branches = _branches_that_fit(branches, len(visual_tokens), max_length)
     return _join(branches, visual_tokens, tokenizer, weighting, is_tree=len(trees) > 1)
+
+
+def assemble_prompt(turns: Sequence[str], visual_tokens: np.ndarray, tokenizer: Tokenizer) -> TokenArrays:
+    """The token arrays of a conversation that ends with the user's turn: nothing shifted, nothing learned (§6.1).
+
+    Args:
+        turns: as of `assemble`, an odd number.
+        visual_tokens: [v] int32, as of `assemble`.
+        tokenizer: gives ids.
+
+    Returns:
+        All tokens of the conversation, after which a model goes on; targets and loss weights are 0.
+
+    Raises:
+        ExampleError: `control_token`, `bad_text`, as `assemble` does.
+    """
+    branch = _tokenize(turns, tokenizer, has_media=len(visual_tokens) > 0)
+    before = np.array([tokenizer.bos_id, *branch.ids[: branch.media_at]], np.int32)
+    input_tokens = np.concatenate([before, visual_tokens, np.array(branch.ids[branch.media_at :], np.int32)])
+    input_tokens = input_tokens.astype(np.int32, copy=False)
+    positions = np.arange(len(input_tokens), dtype=np.int32)
+    return TokenArrays(input_tokens, np.zeros_like(positions), np.zeros(len(positions), np.float32), positions, None)
 
 
 def truncate(arrays: TokenArrays, length: int, tokenizer: Tokenizer) -> TokenArrays:
@@ -120,8 +145,6 @@ def plain_ids(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _tokenize(turns: Sequence[str], tokenizer: Tokenizer, has_media: bool) -> _Branch:
-    if len(turns) < 2 or len(turns) % 2:
-        raise ExampleError("no_answer", f"{len(turns)} messages: each of the user's needs an answer")
     ids: list[int] = []
     answers: list[tuple[int, int]] = []
     media_at = None

@@ -6,7 +6,7 @@ random state, in the order in which Molmo2 §8.3 draws it. A field that is None 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def format_example(
     frame_times: Sequence[float] | None = None,
     point_format: str = "markup",
     training: bool = True,
+    answered: bool = True,
 ) -> list[str] | list[list[str]]:
     """The example's conversations as strings with chat markers, user and assistant in turn.
 
@@ -52,6 +53,8 @@ def format_example(
         point_format: "markup" for `<points ...>`, "plain" for "Point: x=245 y=378", behind "Image: 2" or "Time: 1.5"
             (and "Object: 1") where there are several.
         training: whether multiple-choice questions and the points that tracks start from vary. Evaluation has one form.
+        answered: whether the last answer is part of a conversation; a prompt ends with what the user says last,
+            whether the example has the answer or not.
 
     Raises:
         ExampleError: `no_answer`, `empty_answer`, `no_label`, `bad_text`, `bad_roles`, `bad_time`, `no_points`,
@@ -62,7 +65,13 @@ def format_example(
         raise ConfigError(f"prompt mode {prompt_mode!r}: must be one of {', '.join(PROMPT_MODES)}")
     if point_format not in POINT_FORMATS:
         raise ConfigError(f"point format {point_format!r}: must be one of {', '.join(POINT_FORMATS)}")
-    scene = Scene(image_sizes=tuple(image_sizes), frame_times=frame_times, point_format=point_format, training=training)
+    scene = Scene(
+        image_sizes=tuple(image_sizes),
+        frame_times=frame_times,
+        point_format=point_format,
+        training=training,
+        answered=answered,
+    )
     rules = _Rules(style_mode, PROMPT_MODES[prompt_mode], scene)
     if example.get("message_list") is None:
         if example.get("questions") is not None:
@@ -93,32 +102,43 @@ class _Rules:
     prompt: PromptMode
     scene: Scene
 
+    @property
+    def with_answers(self) -> "_Rules":
+        """The rules for turns before a prompt."""
+        return replace(self, scene=replace(self.scene, answered=True))
+
 
 def _format_message(message: Message, rng: np.random.RandomState, rules: _Rules) -> list[str]:
     message = present(message)
     if "messages" in message:
-        style, turns = style_of(message), plain_turns(message["messages"])
+        style, turns = style_of(message), plain_turns(message["messages"], answered=rules.scene.answered)
     elif "multi_turn_messages" in message:
         parts = [present(part) for part in message["multi_turn_messages"]]
         if not parts:
             raise ExampleError("no_answer", "multi_turn_messages is empty")
-        style, turns = style_of(parts[0]), [text for part in parts for text in _question_and_answer(part, rng, rules)]
+        earlier = [text for part in parts[:-1] for text in _question_and_answer(part, rng, rules.with_answers)]
+        style, turns = style_of(parts[0]), [*earlier, *_question_and_answer(parts[-1], rng, rules)]
     else:
         style, turns = style_of(message), list(_question_and_answer(message, rng, rules))
+    answer = turns[-1] if rules.scene.answered else None
     if any(not answer.strip() for answer in turns[1::2]):
         raise ExampleError("empty_answer", f"an answer of style {style!r} is empty")
-    prefix = style_prefix(style, turns[-1], rules.style_mode, rng)
+    prefix = style_prefix(style, answer, rules.style_mode, rng)
     turns[0] = f"{prefix} {turns[0]}" if prefix and turns[0] else prefix or turns[0]
     return chat_strings(turns)
 
 
-def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]]) -> list[str]:
+def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]], *, answered: bool = True) -> list[str]:
     """Turns as strings, the user's first, from such strings or from dicts with `role` and `content`.
 
     A leading system message goes in front of the first user text as "System: ..." (Molmo2 §2.10).
 
+    Args:
+        messages: of one conversation.
+        answered: whether the assistant has the last word; else the user, and an answer to that is left out.
+
     Raises:
-        ExampleError: `bad_roles` unless user and assistant alternate and the assistant has the last word.
+        ExampleError: `bad_roles` unless user and assistant alternate and the right one has the last word.
     """
     if isinstance(messages, str | Mapping):
         raise ExampleError("bad_text", "messages must be a list of strings or of dicts with role and content")
@@ -137,14 +157,19 @@ def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]]) -> list[s
             turns.append(text)
         else:
             raise ExampleError("bad_roles", f"message {i} has role {role!r}; user and assistant must alternate")
-    if not turns or len(turns) % 2:
+    if not answered:
+        turns = turns[: len(turns) - 1 + len(turns) % 2]
+    if not turns or len(turns) % 2 == answered:
         raise ExampleError("bad_roles", f"{len(turns)} turns; the assistant must have the last word")
     return [system + turns[0], *turns[1:]]
 
 
-def _question_and_answer(message: Message, rng: np.random.RandomState, rules: _Rules) -> tuple[str, str]:
+def _question_and_answer(message: Message, rng: np.random.RandomState, rules: _Rules) -> tuple[str, ...]:
+    """What the user says, and what the assistant answers unless it is a prompt."""
     task = pointing_task(message, rules.scene, rng)
     prompt, answer = rules.prompt(message, task, rules.scene.training, rng)
+    if not rules.scene.answered:
+        return (prompt,)
     if task is not None:
         return prompt, task.answer
     return prompt, written_answer(message, rng) if answer is None else answer

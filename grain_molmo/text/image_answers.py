@@ -21,7 +21,7 @@ def image_task(message: Message, scene: Scene) -> Task:
     """A message of a style in `TEMPLATES`: `question` or `label`, and `points` or, for "count", `count`."""
     label = label_of(message, lowered=True)
     question = text_of(message, "question") if "question" in message else None
-    answer = _answer(message, label, scene)
+    answer = _answer(message, label, scene) if scene.answered else ""
     templates = TEMPLATES[style_of(message)]
     return Task(answer=answer, subject=label, templates=templates, words={"label": label}, question=question)
 

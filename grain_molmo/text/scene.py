@@ -15,12 +15,14 @@ class Scene:
         frame_times: seconds from the clip's start, of the frames that are shown; None if not known.
         point_format: "markup" or "plain".
         training: whether forms vary, as in training, or are the one of evaluation.
+        answered: whether there is an answer to write; a prompt needs none, and its points may be unknown.
     """
 
     image_sizes: Sequence[tuple[int, int]] = ()
     frame_times: Sequence[float] | None = None
     point_format: str = "markup"
     training: bool = True
+    answered: bool = True
 
     @property
     def image_size(self) -> tuple[int, int] | None:

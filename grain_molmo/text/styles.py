@@ -44,6 +44,8 @@ STYLE_MODES = ("style_and_length_v2", "demo_or_style_v2", "style", "no_style")
 NO_LENGTH_PROBABILITY = 0.1
 LENGTH_NOISE_CHARS = 25
 LENGTH_UNIT_CHARS = 15
+LENGTH_HINT_OF_PROMPTS = 65
+"""Where there is no answer yet."""
 
 
 def canonical_style(style: str) -> str:
@@ -58,12 +60,13 @@ def canonical_style(style: str) -> str:
     return _SAME_AS.get(style, style)
 
 
-def style_prefix(style: str, answer: str, mode: str, rng: np.random.RandomState) -> str:
+def style_prefix(style: str, answer: str | None, mode: str, rng: np.random.RandomState) -> str:
     """The tag for the user's first text: "", "style:" or "style N:".
 
     Args:
         style: canonical; "" gives no tag in any mode and draws nothing.
-        answer: the last answer. Its characters, blurred and in units of 15, are the length hint N.
+        answer: the last answer. Its characters, blurred and in units of 15, are the length hint N. Without one (a
+            prompt) N is 65, and nothing is drawn.
         mode: "style_and_length_v2" (pretraining), "demo_or_style_v2" (SFT: no tag for everyday styles), "style"
             (always) or "no_style" (never).
         rng: "style_and_length_v2" draws one uniform, then one normal if N is shown; the other modes draw nothing.
@@ -74,8 +77,11 @@ def style_prefix(style: str, answer: str, mode: str, rng: np.random.RandomState)
         return ""
     if mode == "demo_or_style_v2":
         return "" if style in DEMO_STYLES or style in MULTIPLE_CHOICE_STYLES else f"{style}:"
-    if mode == "style_and_length_v2" and style not in _NEVER_A_LENGTH and rng.uniform() > NO_LENGTH_PROBABILITY:
-        return f"{style} {_length_hint(answer, rng)}:"
+    if mode == "style_and_length_v2" and style not in _NEVER_A_LENGTH:
+        if answer is None:
+            return f"{style} {LENGTH_HINT_OF_PROMPTS}:"
+        if rng.uniform() > NO_LENGTH_PROBABILITY:
+            return f"{style} {_length_hint(answer, rng)}:"
     return f"{style}:"
 
 

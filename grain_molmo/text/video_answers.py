@@ -35,7 +35,7 @@ def video_point_task(message: Message, scene: Scene) -> Task:
     """
     label = label_of(message)
     question = text_of(message, "question") if "question" in message else None
-    answer = _answer(message, label, scene)
+    answer = _answer(message, label, scene) if scene.answered else ""
     templates = TEMPLATES[style_of(message)]
     return Task(answer=answer, subject=label, templates=templates, words={"label": label}, question=question)
 

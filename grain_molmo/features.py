@@ -1,0 +1,166 @@
+"""Labelled features instead of tokens: what probes train on, drawn, sharded and resumed as everything else is."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from grain_molmo.datasets.base import Dataset
+from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError
+from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.rows import PlannedExample
+from grain_molmo.render import Batch, ExampleInfo
+from grain_molmo.rng import example_rng
+from grain_molmo.stages import Stage
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """An example for a probe.
+
+    Attributes:
+        id: its own.
+        features: of the reader's shape, float32.
+        label: a class.
+        metadata: what its dataset says beside.
+    """
+
+    id: str
+    features: np.ndarray
+    label: int
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FeatureReader:
+    """Reads draws of datasets whose examples are `{"features": array, "label": int, "metadata": {...}}`.
+
+    Args:
+        datasets: by the name that the draws use.
+        stage: of kind "features".
+        seed: the run's.
+        shape: of every example's features.
+        training: as of an `Encoder`; it changes nothing here.
+    """
+
+    datasets: Mapping[str, Dataset]
+    stage: Stage
+    seed: int
+    shape: tuple[int, ...]
+    training: bool = True
+    tokenizer: None = None
+
+    @classmethod
+    def of(
+        cls, datasets: Mapping[str, Dataset], stage: Stage, seed: int, *, training: bool = True
+    ) -> "FeatureReader":
+        """A reader of these datasets. Raises ConfigError unless all have features of one shape."""
+        shapes = {name: _shape_of(name, dataset) for name, dataset in datasets.items()}
+        if len(set(shapes.values())) > 1:
+            each = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise ConfigError(f"stage {stage.name!r}: features of one shape make a batch; there are {each}")
+        return cls(datasets, stage, seed, next(iter(shapes.values())), training)
+
+    def plan(self, draw: Draw) -> PlannedExample:
+        """An example a row; nothing is read to know it."""
+        return PlannedExample(draw, n_tokens=1, n_crops=0, n_pooled=0, cost=1)
+
+    def __call__(self, draw: Draw) -> LabelledFeatures:
+        """The example. Raises ExampleError if it has no such features or label, and StoreError for a lost shard."""
+        rng = example_rng(self.seed, draw.dataset, draw.epoch, draw.index)
+        try:
+            return self._labelled(self.datasets[draw.dataset].get(draw.index, rng), draw)
+        except DamagedRecordError as error:
+            raise ExampleError("damaged_record", f"{draw.dataset} example {draw.index}: {error}") from error
+        except ExampleError as error:
+            where = f"{draw.dataset} example {draw.index}"
+            raise ExampleError(error.reason, f"{where}: {error.detail}", error.example_id) from error
+        except Exception as error:
+            error.add_note(f"while reading {draw.dataset} example {draw.index}, epoch {draw.epoch}")
+            raise
+
+    def _labelled(self, example: Mapping[str, Any], draw: Draw) -> LabelledFeatures:
+        features, label = _features(example), example.get("label")
+        if features.shape != self.shape:
+            raise ExampleError("bad_features", f"features of {list(features.shape)}, others are {list(self.shape)}")
+        if not np.isfinite(features).all():
+            raise ExampleError("bad_features", "features that are not all finite numbers")
+        if not isinstance(label, Integral) or isinstance(label, bool) or not -(2**31) <= int(label) < 2**31:
+            raise ExampleError("bad_label", f"label is {label!r}, it must be a whole number of 32 bits")
+        metadata = example.get("metadata") or {}
+        return LabelledFeatures(str(metadata.get("id", draw.index)), features, int(label), metadata)
+
+
+def _features(example: Mapping[str, Any]) -> np.ndarray:
+    if not isinstance(example, Mapping) or example.get("features") is None:
+        raise ExampleError("no_features", "the example has no features")
+    try:
+        return np.asarray(example["features"], dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ExampleError("bad_features", f"features are no array of numbers ({error})") from error
+
+
+def _shape_of(name: str, dataset: Dataset) -> tuple[int, ...]:
+    shape = getattr(dataset, "feature_shape", None)
+    if shape is not None:
+        return tuple(shape)
+    try:
+        return _features(dataset[0]).shape
+    except ExampleError as error:
+        raise ConfigError(f"{name} has no features for a stage of kind 'features': its first {error.detail}") from error
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Planned rows to the arrays of a batch.
+
+    Attributes:
+        reader: reads the examples.
+    """
+
+    reader: FeatureReader
+    n_context: int = 1
+
+    def row_bytes(self, n_shards: int) -> int:
+        """Memory that a row takes."""
+        return 4 * math.prod(self.reader.shape) + 8
+
+    def __call__(
+        self, rows: Sequence[Sequence[PlannedExample]], shards: Sequence[int], pool: Executor
+    ) -> tuple[Batch, list[list[ExampleInfo]], float]:
+        """The batch, what is in its rows, and the seconds that encoding took: none.
+
+        Returns:
+            `features` [B, *shape] float32, `labels` [B] int32, `loss_weights` [B] float32: 1, and 0 in rows without an
+            example or with one that cannot be used, which are zeros.
+        """
+        batch = {
+            "features": np.zeros((len(rows), *self.reader.shape), np.float32),
+            "labels": np.zeros(len(rows), np.int32),
+            "loss_weights": np.zeros(len(rows), np.float32),
+        }
+        infos: list[list[ExampleInfo]] = [[] for _ in rows]
+        places = [(row, planned) for row, examples in enumerate(rows) for planned in examples]
+        for (row, planned), (read, info) in zip(places, pool.map(self._read, [one for _, one in places]), strict=True):
+            infos[row].append(info)
+            if read is not None:
+                batch["features"][row], batch["labels"][row], batch["loss_weights"][row] = read.features, read.label, 1
+        return batch, infos, 0.0
+
+    def _read(self, planned: PlannedExample) -> tuple[LabelledFeatures | None, ExampleInfo]:
+        draw, started = planned.draw, time.perf_counter()
+        nothing = (0, 0)
+        info = ExampleInfo(*draw, str(draw.index), 1, nothing, nothing, nothing, loss_weight=1.0)
+        try:
+            read = self.reader(draw)
+        except ExampleError as error:
+            info = replace(info, id=error.example_id or info.id, blanked=error.reason, detail=error.detail)
+            return None, replace(info, read_s=time.perf_counter() - started)
+        done = time.perf_counter() - started
+        info = replace(info, id=read.id, metadata=read.metadata, read_bytes=read.features.nbytes, read_s=done)
+        return read, info
