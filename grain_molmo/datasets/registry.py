@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.evaluation import EVALUATION_DATASETS
 from grain_molmo.datasets.molmo2 import MULTI_IMAGE_DATASETS
 from grain_molmo.datasets.molmo2_video import VIDEO_DATASETS
 from grain_molmo.datasets.pixmo import PIXMO_DATASETS
@@ -15,7 +16,12 @@ from grain_molmo.store import canonical_name, resolve_data_dir
 
 DatasetFactory = Callable[..., Dataset]
 
-CONVERTED_DATASETS: dict[str, DatasetFactory] = {**PIXMO_DATASETS, **VIDEO_DATASETS, **MULTI_IMAGE_DATASETS}
+CONVERTED_DATASETS: dict[str, DatasetFactory] = {
+    **PIXMO_DATASETS,
+    **VIDEO_DATASETS,
+    **MULTI_IMAGE_DATASETS,
+    **EVALUATION_DATASETS,
+}
 """The datasets of this library, all of which read the store."""
 
 _REGISTRY: dict[str, DatasetFactory] = dict(CONVERTED_DATASETS)

@@ -129,7 +129,7 @@ def read_count(text: str) -> int | None:
 
     The first that holds: "There are 3 ..." or "There are none." at the beginning; the last "... total of 3"; the last
     line with "Count: 3"; a number alone; as many as there are points; "none" or "there are no ..."; the only number
-    that the text names. Numbers are digits, also "1,204", or words up to "ninety-nine". What stands in a tag is not read.
+    that the text names. Numbers are digits, also "1,204", or words up to "ninety-nine". Tags are not read.
 
     >>> read_count("Counting the dogs shows a total of 3."), read_count("Count: 7"), read_count("I see twenty-one.")
     (3, 7, 21)
