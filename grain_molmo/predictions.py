@@ -73,8 +73,8 @@ def gather_predictions(own: Iterable[Prediction]) -> list[Prediction]:
             prediction = Prediction(**row)
             if (other := found.setdefault(prediction.number, prediction)) != prediction:
                 raise StoreError(
-                    f"example {prediction.number} ({prediction.dataset}, id {prediction.id}) is answered in two ways by "
-                    f"two processes: {other.text!r:.80}, {prediction.text!r:.80}; have both the same weights and data?"
+                    f"example {prediction.number} ({prediction.dataset}, id {prediction.id}) has two answers, "
+                    f"{other.text!r:.80} and {prediction.text!r:.80}, of two processes; are weights and data the same?"
                 )
     return [found[number] for number in sorted(found)]
 

@@ -75,7 +75,7 @@ def test_processes_give_their_rows_and_get_all_of_them_in_order_once(monkeypatch
 
 def test_two_answers_to_one_example_are_told(monkeypatch):
     monkeypatch.setattr(predictions, "_gather_text", lambda own: [own, json.dumps([vars(prediction(1, "A cat."))])])
-    with pytest.raises(StoreError, match=r"example 1 \(pixmo_cap, id id1\).*'A dog.', 'A cat.'"):
+    with pytest.raises(StoreError, match=r"example 1 \(pixmo_cap, id id1\).*'A dog.' and 'A cat.'"):
         gather_predictions([prediction(1)])
 
 
