@@ -178,6 +178,8 @@ class Encoder:
         stage, pictures = self.stage, _pictures(example)
         if len(pictures) > stage.max_images:
             raise ExampleError("too_many_images", f"{len(pictures)} pictures, the stage takes {stage.max_images}")
+        if pictures and not stage.crops_per_row:
+            raise ExampleError("too_many_crops", f"stage {stage.name!r} takes text alone (crops_per_row is 0)")
         sizes_hw = [picture_size_hw(picture) for picture in pictures]
         conversations = self._format(example, rng, image_sizes=[(width, height) for height, width in sizes_hw])
         slots: list[PictureSlot] = []

@@ -10,6 +10,18 @@ from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.rows import PlannedExample
 
 
+def encode_or_lose(encoder: Encoder) -> Callable[[PlannedExample], EncodedExample | LostExample]:
+    """Encodes examples of which nothing is known beforehand; what cannot be encoded becomes a `LostExample`."""
+
+    def encode(planned: PlannedExample) -> EncodedExample | LostExample:
+        try:
+            return encoder(planned.draw)
+        except ExampleError as error:
+            return LostExample(planned.draw, 0, 0, 0, error.reason, error.detail)
+
+    return encode
+
+
 @dataclass(frozen=True)
 class ExamplePlanner:
     """Draws to planned examples: from an index of lengths where it knows them, else by encoding.

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
@@ -10,11 +10,14 @@ from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.rows import PlanPhase
 from grain_molmo.quarantine import read_quarantine
 from grain_molmo.stages import Group, Paths, Stage, as_paths, group_weights
+from grain_molmo.store import canonical_name
 
 logger = logging.getLogger(__name__)
 
 
-def open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tuple[dict[str, Dataset], list[str]]:
+def open_datasets(
+    stage: Stage, data_dir: str | os.PathLike[str] | None, given: Mapping[str, Dataset] | None = None
+) -> tuple[dict[str, Dataset], list[str]]:
     """The datasets of all phases of a stage by name, and the names of its groups' that cannot be opened.
 
     Raises:
@@ -29,6 +32,32 @@ def open_datasets(stage: Stage, data_dir: str | os.PathLike[str] | None) -> tupl
     opened = {**grouped, **opened}
     _check_stores(opened.values())
     return opened, [name for name in missing if name not in opened]
+
+
+def open_to_evaluate(
+    wanted: str | Dataset | Sequence[str | Dataset], split: str, data_dir: str | os.PathLike[str] | None
+) -> dict[str, Dataset]:
+    """Datasets to go through one after the other, by name, in this order; a name that comes again gets a number.
+
+    Args:
+        wanted: a name, "name:split" or a dataset; or several.
+        split: of names that don't say one.
+        data_dir: where the converted ones are.
+
+    Raises:
+        ConfigError: a name that is unknown, or a split that there is not.
+        StoreError: a dataset was not converted into the folder, or a shard is missing or cut off.
+    """
+    opened: dict[str, Dataset] = {}
+    for one in [wanted] if isinstance(wanted, str | Dataset) else wanted:
+        if isinstance(one, str):
+            base, _, own_split = one.partition(":")
+            name, dataset = canonical_name(base), open_dataset(base, own_split or split, data_dir)
+        else:
+            name, dataset = type(one).__name__, one
+        opened[name if name not in opened else f"{name}.{len(opened)}"] = dataset
+    _check_stores(opened.values())
+    return opened
 
 
 def _open_groups(

@@ -20,7 +20,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _LEAST = {
     **dict.fromkeys(("seq_len", "batch_size", "max_crops", "high_res_max_crops", "max_images", "waiting"), 1),
-    "crops_per_row": 2,  # a picture alone takes two
+    "crops_per_row": 0,
     "max_frames": 0,
 }
 """The fields of a stage that are whole numbers, and the least that each may be."""
@@ -152,7 +152,7 @@ class Stage:
         split: of every dataset.
         seq_len: tokens a row (T).
         batch_size: rows a global batch (B).
-        crops_per_row: crops a row (C), global crops counted.
+        crops_per_row: crops a row (C), global crops counted; 0 for a stage of text alone.
         max_crops: crops that a picture is cut into at most, its global crop not counted.
         high_res_max_crops: the same for high-resolution visits.
         max_images: pictures an example may have.
@@ -222,6 +222,8 @@ class Stage:
             if value < least:
                 raise ConfigError(f"stage {self.name!r}: {key} is {value}, it must be at least {least}")
             object.__setattr__(self, key, int(value))
+        if self.crops_per_row == 1:
+            raise ConfigError(f"stage {self.name!r}: crops_per_row is 1; a picture takes at least two, text none")
         if self.max_frames > self.crops_per_row:
             room = f"a row has room for {self.crops_per_row} frames (crops_per_row)"
             raise ConfigError(f"stage {self.name!r}: max_frames is {self.max_frames}; {room}")
