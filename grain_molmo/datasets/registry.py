@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.evaluation import EVALUATION_DATASETS
 from grain_molmo.datasets.molmo2 import MULTI_IMAGE_DATASETS
 from grain_molmo.datasets.molmo2_video import VIDEO_DATASETS
 from grain_molmo.datasets.pixmo import PIXMO_DATASETS
@@ -31,7 +32,12 @@ PathLike = str | os.PathLike[str]
 ENTRY_POINTS = "grain_molmo.datasets"
 """Group of the entry points that offer datasets."""
 
-CONVERTED_DATASETS: dict[str, DatasetFactory] = {**PIXMO_DATASETS, **VIDEO_DATASETS, **MULTI_IMAGE_DATASETS}
+CONVERTED_DATASETS: dict[str, DatasetFactory] = {
+    **PIXMO_DATASETS,
+    **VIDEO_DATASETS,
+    **MULTI_IMAGE_DATASETS,
+    **EVALUATION_DATASETS,
+}
 """The datasets of this library, all of which read the store."""
 
 _REGISTRY: dict[str, DatasetFactory] = {**CONVERTED_DATASETS, MathCodePrompts.NAME: MathCodePrompts}
