@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.lessons import shown_by, with_lesson
 from grain_molmo.errors import DamagedRecordError, ExampleError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
@@ -266,7 +267,7 @@ class Encoder:
     ) -> Conversations:
         stage = self.stage
         return format_example(
-            example,
+            with_lesson(example, shown_by(example)),
             rng,
             style_mode=stage.style_mode,
             prompt_mode=stage.prompt_mode,

@@ -15,9 +15,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.evaluation import EVALUATION_DATASETS
 from grain_molmo.datasets.molmo2 import MULTI_IMAGE_DATASETS
 from grain_molmo.datasets.molmo2_video import VIDEO_DATASETS
 from grain_molmo.datasets.pixmo import PIXMO_DATASETS
+from grain_molmo.datasets.prompts import MathCodePrompts
 from grain_molmo.datasets.written import WrittenDataset, is_written, written_names
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import canonical_name, resolve_data_dir
@@ -30,10 +32,15 @@ PathLike = str | os.PathLike[str]
 ENTRY_POINTS = "grain_molmo.datasets"
 """Group of the entry points that offer datasets."""
 
-CONVERTED_DATASETS: dict[str, DatasetFactory] = {**PIXMO_DATASETS, **VIDEO_DATASETS, **MULTI_IMAGE_DATASETS}
+CONVERTED_DATASETS: dict[str, DatasetFactory] = {
+    **PIXMO_DATASETS,
+    **VIDEO_DATASETS,
+    **MULTI_IMAGE_DATASETS,
+    **EVALUATION_DATASETS,
+}
 """The datasets of this library, all of which read the store."""
 
-_REGISTRY: dict[str, DatasetFactory] = dict(CONVERTED_DATASETS)
+_REGISTRY: dict[str, DatasetFactory] = {**CONVERTED_DATASETS, MathCodePrompts.NAME: MathCodePrompts}
 
 
 def register_dataset(name: str, factory: DatasetFactory) -> None:
