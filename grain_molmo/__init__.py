@@ -1,6 +1,9 @@
 """Vision-language training data for JAX: PixMo and Molmo2 as ArrayRecord, packed and mixed by Grain."""
 
-from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.batches import EvalLoader, Loader
+from grain_molmo.curriculum import Curriculum
+from grain_molmo.datasets.base import Dataset, DatasetBase, StoreDataset
+from grain_molmo.datasets.hf import HfDataset
 from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
 from grain_molmo.datasets.molmo2_video import (
     Molmo2AskModelAnything,
@@ -24,19 +27,25 @@ from grain_molmo.datasets.registry import dataset_names, get_dataset, register_d
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
 from grain_molmo.errors import ExampleError, FaultBudgetError
 from grain_molmo.faults import FaultPolicy
-from grain_molmo.loader import Loader, make_loader
+from grain_molmo.loader import make_eval_loader, make_loader
 from grain_molmo.quarantine import read_quarantine
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
+from grain_molmo.vision.chosen import Frames
 
 __all__ = [
+    "Curriculum",
     "Dataset",
+    "DatasetBase",
     "DatasetRule",
+    "EvalLoader",
     "ExampleError",
     "FaultBudgetError",
     "FaultPolicy",
+    "Frames",
     "Group",
+    "HfDataset",
     "Loader",
     "LossWeighting",
     "Molmo2AskModelAnything",
@@ -65,6 +74,7 @@ __all__ = [
     "dataset_names",
     "get_dataset",
     "load_tokenizer",
+    "make_eval_loader",
     "make_loader",
     "read_quarantine",
     "register_dataset",

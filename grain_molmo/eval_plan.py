@@ -41,7 +41,7 @@ class EachOnce(grain.IterDataset):
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)
 
-    def batch(self, step: int) -> PlannedBatch:
+    def batch_of(self, step: int) -> PlannedBatch:
         """The batch of a step; rows without an example are empty."""
         first = step * self.batch_size
         numbers = range(first, min(first + self.batch_size, self.num_examples))
@@ -69,10 +69,10 @@ class _EachOnceIterator(grain.DatasetIterator):
         if self._step >= len(self._plan):
             raise StopIteration
         self._step += 1
-        return self._plan.batch(self._step - 1)
+        return self._plan.batch_of(self._step - 1)
 
     def get_state(self) -> dict[str, Any]:
-        return {"step": self._step, "removals": []}
+        return {"step": self._step}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._step = state["step"]

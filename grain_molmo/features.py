@@ -56,9 +56,7 @@ class FeatureReader:
     tokenizer: None = None
 
     @classmethod
-    def of(
-        cls, datasets: Mapping[str, Dataset], stage: Stage, seed: int, *, training: bool = True
-    ) -> "FeatureReader":
+    def of(cls, datasets: Mapping[str, Dataset], stage: Stage, seed: int, *, training: bool = True) -> "FeatureReader":
         """A reader of these datasets. Raises ConfigError unless all have features of one shape."""
         shapes = {name: _shape_of(name, dataset) for name, dataset in datasets.items()}
         if len(set(shapes.values())) > 1:
@@ -76,10 +74,9 @@ class FeatureReader:
         try:
             return self._labelled(self.datasets[draw.dataset].get(draw.index, rng), draw)
         except DamagedRecordError as error:
-            raise ExampleError("damaged_record", f"{draw.dataset} example {draw.index}: {error}") from error
-        except ExampleError as error:
-            where = f"{draw.dataset} example {draw.index}"
-            raise ExampleError(error.reason, f"{where}: {error.detail}", error.example_id) from error
+            raise ExampleError("damaged_record", str(error)) from error
+        except ExampleError:
+            raise
         except Exception as error:
             error.add_note(f"while reading {draw.dataset} example {draw.index}, epoch {draw.epoch}")
             raise
@@ -146,7 +143,8 @@ class FeatureRows:
         }
         infos: list[list[ExampleInfo]] = [[] for _ in rows]
         places = [(row, planned) for row, examples in enumerate(rows) for planned in examples]
-        for (row, planned), (read, info) in zip(places, pool.map(self._read, [one for _, one in places]), strict=True):
+        outcomes = pool.map(self._read, [planned for _, planned in places])
+        for (row, _), (read, info) in zip(places, outcomes, strict=True):
             infos[row].append(info)
             if read is not None:
                 batch["features"][row], batch["labels"][row], batch["loss_weights"][row] = read.features, read.label, 1

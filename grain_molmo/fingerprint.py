@@ -13,7 +13,7 @@ from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
 from grain_molmo.text.tokenizer import Tokenizer
 
-_NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules"}
+_NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules", "dataset_args"}
 """Fields that change no batch, or that other parts of a fingerprint hold, as far as they have come into effect."""
 
 
@@ -21,20 +21,32 @@ class Reader(Protocol):
     """Whatever makes something of the draws: an `Encoder`, a `FeatureReader`."""
 
     @property
-    def stage(self) -> Stage: ...
+    def stage(self) -> Stage:
+        """What is drawn, cut and said how."""
+        ...
+
     @property
-    def datasets(self) -> Mapping[str, Dataset]: ...
+    def datasets(self) -> Mapping[str, Dataset]:
+        """By the names of the draws."""
+        ...
+
     @property
-    def tokenizer(self) -> Tokenizer | None: ...
+    def tokenizer(self) -> Tokenizer | None:
+        """None where there is no text."""
+        ...
+
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """The run's."""
+        ...
+
     @property
-    def training(self) -> bool: ...
+    def training(self) -> bool:
+        """Whether examples vary as in training."""
+        ...
 
 
-def fingerprint(
-    reader: Reader, phases: Sequence[PlanPhase], step: int, order: Sequence[str] = ()
-) -> dict[str, str]:
+def fingerprint(reader: Reader, phases: Sequence[PlanPhase], step: int, order: Sequence[str] = ()) -> dict[str, str]:
     """By part, a hash of all that the batches before a step depend on.
 
     Phases that begin with that step or later are left out, and datasets that only they use: they may still change.

@@ -34,15 +34,16 @@ class KnownStates:
             self._every *= 2
             self._by_step = {known: state for known, state in self._by_step.items() if known % self._every == 0}
 
-    def before(self, step: int, removals: Sequence[Any]) -> PlanState:
+    def before(self, step: int, removals: Sequence[Any] = ()) -> PlanState:
         """The last state known before the batch of that step, of a run with these removals of examples.
 
         What the loader knows may come from a run in which other examples were removed: such states are passed over.
         """
         known = {**self._by_step, **self._kept}
         for each in sorted(known, reverse=True):
-            if each <= step and _until(each, known[each]["removals"]) == _until(each, removals):
-                return {**known[each], "removals": list(removals)}
+            state = known[each]
+            if each <= step and _until(each, state.get("removals", ())) == _until(each, removals):
+                return {**state, "removals": list(removals)} if removals else state
         raise AssertionError("the state at step 0 belongs to every run")
 
 

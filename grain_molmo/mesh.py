@@ -135,7 +135,7 @@ def to_global(
             assert index is not None
             rows, columns = range(batch_size)[index[0]], range(length)[index[1]]
             start = columns.start
-            if key == "images":
+            if layout is not None and key == "images":
                 start = block_of_shard[start // layout.crops_per_shard] * layout.crops_per_shard
             first = place_of_row[rows.start]
             return local[first : first + len(rows), start : start + len(columns)]

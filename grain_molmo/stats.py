@@ -176,7 +176,8 @@ class LoaderStats:
         counts.read_bytes += example.read_bytes
         counts.loss_weight += 0.0 if example.blanked else example.loss_weight
         if example.blanked:
-            message = f"media left blank: {_where(example)}: {example.detail}"
+            what = "media" if example.crops[1] > example.crops[0] else "example"
+            message = f"{what} left blank: {_where(example)}: {example.detail}"
             self._count(self.skipped_media, example.blanked, message)
         elif example.frames_from:
             self.frames[example.frames_from] += example.frames
@@ -210,7 +211,7 @@ class LoaderStats:
             "crops": self.crops,
             "read_bytes": sum(counts.read_bytes for counts in self.datasets.values()),
             "token_fill": self.tokens / (rows * self.stage.seq_len),
-            "crop_fill": self.crops / (rows * self.stage.crops_per_row),
+            "crop_fill": self.crops / (rows * max(1, self.stage.crops_per_row)),
             "datasets": {name: vars(counts).copy() for name, counts in sorted(self.datasets.items())},
             "skipped_examples": dict(self.skipped_examples),
             "skipped_media": dict(self.skipped_media),

@@ -253,7 +253,7 @@ def test_examples_excluded_of_a_dataset_to_come_are_no_part_of_what_has_begun(op
     before = open_loader(gm.Stage(mixture={"pixmo_count": 1}))
     next(before)
     path = tmp_path / "faults.jsonl"
-    dataset = open_loader()._planner.encoder.datasets["pixmo_cap"]
+    dataset = open_loader()._reader.datasets["pixmo_cap"]
     QuarantineFile(path, {"pixmo_cap": dataset}).add([Fault("pixmo_cap", 3, 0, "", 0, "render", "truncated", "")])
     phases = (gm.Phase(step=1, mixture={"pixmo_cap": 1}),)
     loader = open_loader(gm.Stage(mixture={"pixmo_count": 1}, phases=phases), exclude=path)
@@ -287,7 +287,7 @@ def test_a_record_damaged_since_a_state_was_taken_stops_nothing_and_moves_nothin
     encode = Encoder.__call__
 
     def encode_what_is_whole(self, draw):
-        if self is damaged._planner.encoder and draw in lost:
+        if self is damaged._reader and draw in lost:
             raise ExampleError("damaged_record", "its bytes do not read")
         return encode(self, draw)
 

@@ -1,5 +1,6 @@
 """The plan: global batches of rows, one after another, resumable from a few numbers."""
 
+import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,7 +172,7 @@ class PackedRows(grain.IterDataset):
 
     def removed(self, state: Mapping[str, Any], dataset: str) -> np.ndarray:
         """[N] bool, the examples of a dataset that are removed in a state, or will be at a step declared there."""
-        return self.all_removed(dataset, (Removal.unpack(packed, self.sizes) for packed in state["removals"]))
+        return self.all_removed(dataset, (Removal.unpack(packed, self.sizes) for packed in state.get("removals", ())))
 
     def all_removed(self, dataset: str, removals: Iterable[Removal]) -> np.ndarray:
         """[N] bool, the examples of a dataset that any of these remove."""
@@ -187,15 +188,18 @@ class PackedRows(grain.IterDataset):
         """
         for name, removed_N in removal.examples.items():
             left = ~(self.removed(state, name) | removed_N)
-            for phase in self.phases:
+            ends = [phase.step for phase in self.phases[1:]] + [math.inf]
+            for phase, end in zip(self.phases, ends, strict=True):
+                if end <= removal.step:
+                    continue
                 used = left.copy()
                 used[list(phase.excluded.get(name, ()))] = False
                 if name in phase.weights and not used.any():
                     raise ConfigError(
-                        f"no example of {name} would be left from step {removal.step} on; remove fewer, or end its part "
-                        "of the mixture with a Phase"
+                        f"no example of {name} would be left from step {removal.step} on; remove fewer, or end its "
+                        "part of the mixture with a Phase"
                     )
-        return {**state, "removals": sorted([*state["removals"], removal.packed], key=operator.itemgetter(0))}
+        return {**state, "removals": sorted([*state.get("removals", ()), removal.packed], key=operator.itemgetter(0))}
 
     def __iter__(self) -> "_PlanIterator":
         return _PlanIterator(self)
@@ -319,6 +323,11 @@ class _PlanIterator(grain.DatasetIterator):
             # Place, draws ago, number of the dataset by name, number of its draw; then the lengths, so that to restore
             # takes no encoding, and no example can be missed whose annotation was damaged meanwhile.
             "waiting": waiting,
+            **(self._state_of_removals() if self._removals else {}),
+        }
+
+    def _state_of_removals(self) -> dict[str, Any]:
+        return {
             # All that were declared, so that any batch of the run can be planned again; and where each dataset went
             # over to what the last of them in effect has left of it.
             "removals": [removal.packed for removal in self._removals],
@@ -337,10 +346,9 @@ class _PlanIterator(grain.DatasetIterator):
             example = PlannedExample(plan.draw(names[name], number), n_tokens, n_crops, n_pooled, cost)
             waiting[place] = Waiting(position - ago, n_tokens, n_crops, _Drawn(number, example))
         packer.restore(waiting)
-        self._removals = [Removal.unpack(packed, plan.sizes) for packed in state["removals"]]
-        self._active = {
-            name: self._active_from(name, step - 1, slot, draw) for name, (slot, draw) in state["active_from"].items()
-        }
+        self._removals = [Removal.unpack(packed, plan.sizes) for packed in state.get("removals", ())]
+        since = state.get("active_from", {})
+        self._active = {name: self._active_from(name, step - 1, *place) for name, place in since.items()}
         self._stream = plan.stream(phase, start=stream["start"], drawn=stream["before"], mark=mark)
         self._phase, self._step, self._position, self._packer = phase, step, position, packer
         self._begin_batch()
