@@ -4,6 +4,7 @@ import mmap
 import pickle
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -56,18 +57,22 @@ def asked_by_threads(dataset: Dataset, visits: Sequence[Visit], seed: int) -> It
     rounds = max(2, -(-_FEWEST_VISITS_BY_THREADS // max(1, len(visits))))
     tasks = [known for _ in range(rounds) for known in visits]
     random.Random(seed).shuffle(tasks)
+    parts = [tasks[i::_THREADS] for i in range(_THREADS)]
+    start = threading.Barrier(_THREADS)
+
+    def ask(part: Sequence[Visit]) -> list[tuple[Visit, Visit]]:
+        start.wait()  # none is done before the others begin
+        return [(known, visit(dataset, known.index, seed)[1]) for known in part]
+
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            again = list(pool.map(lambda known: visit(dataset, known.index, seed)[1], tasks))
+            asked = [pair for pairs in pool.map(ask, parts) for pair in pairs]
     finally:
         sys.setswitchinterval(interval_s)
     cure = "guard with a lock, or keep per thread, what calls share: an open file, a scratch array, an attribute"
-    found = (
-        _difference("threads", "when threads ask at once", cure, known, other)
-        for known, other in zip(tasks, again, strict=True)
-    )
+    found = (_difference("threads", "when threads ask at once", cure, known, again) for known, again in asked)
     yield from {one.index: one for one in found if one}.values()
 
 
