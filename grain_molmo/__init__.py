@@ -2,7 +2,8 @@
 
 from grain_molmo.batches import EvalLoader, Loader
 from grain_molmo.curriculum import Curriculum
-from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.base import Dataset, DatasetBase, StoreDataset
+from grain_molmo.datasets.hf import HfDataset
 from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
 from grain_molmo.datasets.molmo2_video import (
     Molmo2AskModelAnything,
@@ -31,16 +32,20 @@ from grain_molmo.quarantine import read_quarantine
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
+from grain_molmo.vision.chosen import Frames
 
 __all__ = [
     "Curriculum",
     "Dataset",
+    "DatasetBase",
     "DatasetRule",
     "EvalLoader",
     "ExampleError",
     "FaultBudgetError",
     "FaultPolicy",
+    "Frames",
     "Group",
+    "HfDataset",
     "Loader",
     "LossWeighting",
     "Molmo2AskModelAnything",
