@@ -30,11 +30,11 @@ def prompts(count: int = 60) -> list[dict[str, Any]]:
 
 def prompt_loader(count: int = 60, **settings: Any) -> gm.Loader:
     """A loader of these prompts alone, two rows a batch; closed by who asked for it."""
-    dataset = MathCodePrompts(dataset_builder=lambda: prompts(count))
-    gm.register_dataset("rl_prompts", lambda split: dataset)
+    datasets = {"rl_prompts": MathCodePrompts(dataset_builder=lambda: prompts(count))}
     stage = gm.Stage(mixture={"rl_prompts": 1}, kind="prompts", seq_len=256, batch_size=2, crops_per_row=0, waiting=8)
-    curriculum = settings.pop("curriculum", Curriculum(filter_threshold=0.5, max_filter_percentage=0.25))
-    return gm.make_loader(stage, tokenizer="bytes", num_threads=1, curriculum=curriculum, **settings)
+    curriculum = Curriculum(filter_threshold=0.5, max_filter_percentage=0.25)
+    given = {"tokenizer": "bytes", "num_threads": 1, "datasets": datasets, "curriculum": curriculum}
+    return gm.make_loader(stage, **{**given, **settings})
 
 
 def answer(prompt_id: str, visits: int, metadata: dict[str, Any]) -> str:

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rl_loop import FILTER_EVERY, prompt_loader, train
+from rl_loop import FILTER_EVERY, prompt_loader, prompts, train
 
 import grain_molmo as gm
-from grain_molmo.curriculum import Curriculum
-from grain_molmo.datasets import registry
+from grain_molmo.curriculum import Curriculum, example_ids
 from grain_molmo.datasets.prompts import MathCodePrompts
 from grain_molmo.errors import ConfigError
 from grain_molmo.sequence_sample import prompt_sample
@@ -22,11 +21,6 @@ from grain_molmo.sequence_sample import prompt_sample
 pytestmark = pytest.mark.xdist_group("loader")  # some use the converted sample
 ALL = Curriculum(filter_threshold=0.5)
 NAME = "rl_prompts"
-
-
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 @pytest.fixture
@@ -193,7 +187,7 @@ def test_each_call_takes_its_share_of_what_is_left(open_prompts):
     for left in (30, 15, 8, 4, 2, 1, 1):  # int(1 * 0.5) is none
         assert loader.filter(grown)[NAME].active == left
         assert loader.active_indices(NAME).size == left
-    first = gm.get_dataset(NAME).ids.index("q0")
+    first = MathCodePrompts(dataset_builder=prompts).ids.index("q0")
     assert loader.active_indices(NAME).tolist() == [first]  # the highest went first
 
 
@@ -231,6 +225,32 @@ def test_processes_that_filter_alike_have_the_parts_of_one_batch(count, open_pro
     assert all(own == state for _, own in parts)
 
 
+def test_a_set_that_comes_again_comes_without_what_was_removed_meanwhile(open_prompts):
+    def words(name):
+        lines = [{"qid": f"{name}{n}", "prompt": f"{n} + 1 = ?", "solutions": ["1"]} for n in range(20)]
+        return MathCodePrompts(dataset_builder=lambda: lines)
+
+    def make():
+        datasets = {"first": words("f"), "second": words("s")}
+        return gm.make_loader(stage, tokenizer="bytes", num_threads=1, curriculum=ALL, datasets=datasets)
+
+    phases = (gm.Phase(step=2, mixture={"second": 1}), gm.Phase(step=5, mixture={"first": 1, "second": 1}))
+    few = {"seq_len": 96, "batch_size": 2, "crops_per_row": 0, "waiting": 2}
+    stage = gm.Stage(mixture={"first": 1}, phases=phases, kind="prompts", **few)
+    with make() as loader:
+        next(loader)
+        loader.filter({f"f{n}": 1.0 for n in range(15)}, step=3)
+        states, found = [], []
+        for _ in range(12):
+            states.append(json.loads(json.dumps(loader.get_state())))
+            found += ids_of(loader, 1)
+        assert {name for name in flat(found[3:]) if name.startswith("f")} == {f"f{n}" for n in range(15, 20)}
+    for done, state in enumerate(states):
+        with make() as again:
+            again.set_state(state)
+            assert ids_of(again, 12 - done) == found[done:]
+
+
 MIXED = {"seq_len": 1536, "batch_size": 2, "crops_per_row": 6, "max_crops": 2, "waiting": 8}
 
 
@@ -238,13 +258,12 @@ MIXED = {"seq_len": 1536, "batch_size": 2, "crops_per_row": 6, "max_crops": 2, "
 def open_mixture(open_loader):
     """Makes loaders of prompts in words and prompts about pictures, half and half."""
 
-    def make(kind="prompts", **options):
+    def make(**options):
         lines = [{"qid": f"q{n}", "prompt": f"{n} + 1 = ?", "solutions": [str(n + 1)]} for n in range(20)]
-        dataset = MathCodePrompts(dataset_builder=lambda: lines)
-        gm.register_dataset(NAME, lambda split: dataset)
-        stage = gm.Stage(mixture={NAME: 0.5, "pixmo_count": 0.5}, kind=kind, **MIXED)
+        datasets = {NAME: MathCodePrompts(dataset_builder=lambda: lines)}
+        stage = gm.Stage(mixture={NAME: 0.5, "pixmo_count": 0.5}, kind="prompts", **MIXED)
         sizes = {key: MIXED[key] for key in ("seq_len", "batch_size")}
-        return open_loader(stage, **{"curriculum": ALL, **sizes, **options})
+        return open_loader(stage, **{"curriculum": ALL, "datasets": datasets, **sizes, **options})
 
     return make
 
@@ -282,9 +301,9 @@ def test_both_examples_of_a_record_go_with_its_id(open_mixture):
     assert "q1" in later
 
 
-def test_a_curriculum_of_one_set_leaves_the_others_alone(open_mixture):
-    loader = open_mixture(kind="prompts", curriculum={NAME: ALL})
-    pictures = gm.curriculum.example_ids(loader._reader.datasets["pixmo_count"])
+def test_a_curriculum_of_one_set_leaves_the_others_alone(open_mixture, sample_dir):
+    loader = open_mixture(curriculum={NAME: ALL})
+    pictures = example_ids(gm.get_dataset("pixmo_count", data_dir=sample_dir))
     assert [*loader.filter({**scores(range(3)), **dict.fromkeys(pictures, 1.0)})] == [NAME]
     assert len(loader.active_indices("pixmo_count")) == len(pictures)
 
@@ -323,13 +342,8 @@ STEPS = 44
 @pytest.fixture(scope="module")
 def trained():
     """Ids and numbers of active prompts of a run that nobody stopped."""
-    with pytest.MonkeyPatch.context() as patch, prompt_loader_of(patch) as loader:
+    with prompt_loader() as loader:
         return [[step, ids, active] for step, (ids, active) in enumerate(train(loader, STEPS, {}))]
-
-
-def prompt_loader_of(patch):
-    patch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    return prompt_loader()
 
 
 def test_a_curriculum_lets_a_model_come_to_what_it_cannot_do(trained):
