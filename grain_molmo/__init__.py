@@ -3,6 +3,7 @@
 from grain_molmo.batches import EvalLoader, Loader
 from grain_molmo.curriculum import Curriculum
 from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.evaluation import DenseCaptionEval, EachMessage
 from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
 from grain_molmo.datasets.molmo2_video import (
     Molmo2AskModelAnything,
@@ -29,6 +30,7 @@ from grain_molmo.faults import FaultPolicy
 from grain_molmo.loader import make_eval_loader, make_loader
 from grain_molmo.quarantine import read_quarantine
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
+from grain_molmo.text.parse import read_count, read_points, read_tracks
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
 
@@ -36,6 +38,8 @@ __all__ = [
     "Curriculum",
     "Dataset",
     "DatasetRule",
+    "DenseCaptionEval",
+    "EachMessage",
     "EvalLoader",
     "ExampleError",
     "FaultBudgetError",
@@ -71,7 +75,10 @@ __all__ = [
     "load_tokenizer",
     "make_eval_loader",
     "make_loader",
+    "read_count",
+    "read_points",
     "read_quarantine",
+    "read_tracks",
     "register_dataset",
     "write_dataset",
 ]
