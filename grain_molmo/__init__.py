@@ -3,6 +3,7 @@
 from grain_molmo.batches import EvalLoader, Loader
 from grain_molmo.curriculum import Curriculum
 from grain_molmo.datasets.base import Dataset, DatasetBase, StoreDataset
+from grain_molmo.datasets.evaluation import DenseCaptionEval, EachMessage
 from grain_molmo.datasets.hf import HfDataset
 from grain_molmo.datasets.json_lines import DatasetUtility, load_shuffle_split_dataset
 from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
@@ -33,6 +34,7 @@ from grain_molmo.loader import make_eval_loader, make_loader
 from grain_molmo.quarantine import read_quarantine
 from grain_molmo.sequence_sample import SequenceSample, prompt_sample
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
+from grain_molmo.text.parse import read_count, read_points, read_tracks
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
 from grain_molmo.vision.chosen import Frames
@@ -43,6 +45,8 @@ __all__ = [
     "DatasetBase",
     "DatasetRule",
     "DatasetUtility",
+    "DenseCaptionEval",
+    "EachMessage",
     "EvalLoader",
     "ExampleError",
     "FaultBudgetError",
@@ -84,7 +88,10 @@ __all__ = [
     "make_eval_loader",
     "make_loader",
     "prompt_sample",
+    "read_count",
+    "read_points",
     "read_quarantine",
+    "read_tracks",
     "register_dataset",
     "write_dataset",
 ]
