@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import random
+import threading
 
 import faulty_sets as faulty
 import numpy as np
@@ -172,6 +173,19 @@ def test_files_that_pixels_lie_in_are_not_written_to(tmp_path):
 
     check_dataset(Mapped(), skip=["pickling"])
     assert (np.fromfile(tmp_path / "pixels", np.uint8) == 9).all()
+
+
+def test_what_a_lock_guards_is_no_fault():
+    class Guarded(faulty.Scratch):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+
+        def changes(self, item, example, rng):
+            with self.lock:
+                return super().changes(item, example, rng)
+
+    assert check_dataset(Guarded(), skip=["pickling"])
 
 
 @pytest.mark.parametrize(
