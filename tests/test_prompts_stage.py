@@ -84,7 +84,7 @@ def test_what_is_no_single_prompt_or_does_not_fit_is_said():
     with pytest.raises(ExampleError, match=r"2 conversations.*EachMessage"):
         prompt_of({"message_list": branches})
     assert prompt_of({"message_list": branches[:1]}).endswith(f"a?{CLOSE}")
-    with pytest.raises(ExampleError, match="a prompt of .* tokens, a row has 64"):
+    with pytest.raises(ExampleError, match=r"a prompt of .* tokens, a row has 64"):
         prompt_of({"messages": ["x" * 100]}, seq_len=64)
     with pytest.raises(ExampleError, match="bad_roles"):
         prompt_of({"messages": []})

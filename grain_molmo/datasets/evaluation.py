@@ -84,7 +84,7 @@ def shown_size(example: Mapping[str, Any]) -> list[int] | list[list[int]] | None
         return [[*reversed(picture_size_hw(picture))] for picture in image] or None
     if image is not None:
         return [*reversed(picture_size_hw(image))]
-    if hasattr(video, "width") and hasattr(video, "height"):
+    if video is not None and hasattr(video, "width") and hasattr(video, "height"):
         return [int(video.width), int(video.height)]
     return None
 

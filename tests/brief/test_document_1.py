@@ -132,14 +132,14 @@ class Trained:
 
     def __init__(self, dataset: gm.Dataset, steps: int = 4, **settings: Any):
         stage = gm.Stage(mixture={"own": 1}, **{**SMALL, **settings})
-        gm.register_dataset("own", lambda split: dataset)
-        with gm.make_loader(stage, tokenizer="bytes", num_threads=1) as loader:
+        own = {"own": dataset}
+        with gm.make_loader(stage, datasets=own, tokenizer="bytes", num_threads=1) as loader:
             self.batches = []
             for step in range(steps):
                 self.batches.append((next(loader), loader.batch_info))
                 if step == 1:
                     state = json.dumps(loader.get_state())
-        with gm.make_loader(stage, tokenizer="bytes", num_threads=2) as again:
+        with gm.make_loader(stage, datasets=own, tokenizer="bytes", num_threads=2) as again:
             again.set_state(json.loads(state))
             for batch, _ in self.batches[2:]:
                 same = next(again)
