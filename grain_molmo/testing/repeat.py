@@ -11,13 +11,13 @@ from PIL import Image
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.testing.facts import RAISED, RNG, first_difference, shown
 from grain_molmo.testing.findings import Finding
-from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
+from grain_molmo.testing.visits import Visit, revisit, seeded_globally, told, visit
 
 
 def repeated(dataset: Dataset, known: Visit, seed: int) -> Finding | None:
     """What differs when an example is asked for once more, the process's own random states being other ones."""
     with seeded_globally(seed + 1):
-        _, again = visit(dataset, known.index, seed)
+        again = revisit(dataset, known.index, seed)
     cure = "draw what varies from `rng`; no clock, counter, fresh generator or cache may change an example"
     return difference_from("repeat", "at the second visit", cure, known, again)
 
@@ -49,7 +49,7 @@ def asked_after_changes(dataset: Dataset, visits: Sequence[Visit], seed: int) ->
     def spoil(index: int) -> Visit:
         example, _ = visit(dataset, index, seed)
         _spoil(example)
-        return visit(dataset, index, seed)[1]
+        return revisit(dataset, index, seed)
 
     cure = "return copies of what is kept, or keep arrays read-only (array.setflags(write=False))"
     yield from _compare(dataset, visits, seed, "changes", "after a caller changed the example", cure, ask=spoil)
@@ -66,7 +66,7 @@ def _compare(
     ask: Callable[[int], Visit] | None = None,
 ) -> Iterator[Finding]:
     for known in visits:
-        again = ask(known.index) if ask else visit(dataset, known.index, seed)[1]
+        again = ask(known.index) if ask else revisit(dataset, known.index, seed)
         if found := difference_from(check, when, cure, known, again):
             yield found
 

@@ -227,7 +227,7 @@ def test_features_pass_without_tokens():
     assert (report.n_tokens, report.n_crops) == ((1, 1), (0, 0))
     with pytest.raises(DatasetCheckError, match=r"no_answer"):
         check_dataset(faulty.Features(), stage="pretraining")
-    with pytest.raises(DatasetCheckError, match=r"no features for a stage of kind 'features'.*; give features"):
+    with pytest.raises(DatasetCheckError, match=r"no use for a stage of kind 'features'.*; give features"):
         check_dataset(faulty.Sound(), stage=gm.Stage(mixture={"noise": 1}, kind="features"))
 
 
