@@ -129,14 +129,16 @@ class SpatialRelations(Dataset):
     @property
     def ids(self) -> list[str]:
         """The id of each example."""
-        return [f"{row:09d}" for row in self.rows_N.tolist()]
+        names = self._data["id"] if "id" in self._data.column_names else None
+        return [_identity(row, names[row] if names is not None else None) for row in self.rows_N.tolist()]
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item`.
 
         Raises ExampleError: as `relation_fields`; `missing_file` or `path_outside` for a picture that is none.
         """
-        row, identity = self._row(item), f"{self.rows_N[item]:09d}"
+        row = self._row(item)
+        identity = _identity(int(self.rows_N[item]), row.get("id"))
         try:
             fields = relation_fields(row)
             picture = {"image": FileImage(self._find(row["image_path"]))} if row.get("image_path") else {}
@@ -164,6 +166,10 @@ class SpatialRelations(Dataset):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path.name!r}, {self.split!r}, {len(self)} examples)"
+
+
+def _identity(row: int, name: Any) -> str:
+    return f"{row:09d}" if name is None else str(name)
 
 
 def _load_split(path: Path, split: str | None) -> tuple[str, Any]:
