@@ -1,8 +1,9 @@
 """Examples as annotation records and back: the one form of what `write_dataset` and the plain sources store.
 
 The annotation of a record is `{"example": fields, "shows": "image" | "images" | "video", "features": array}`, the last
-two absent where there are none. The fields are those of the example without its media, which the record refers to. JSON
-has no tuples and no arrays, so both come back as lists; dicts with keys other than text come back as they were.
+two absent where there are none. The fields are those of the example without its media, which the record refers to. Of a
+video that is shown in chosen `Frames` it has their times, `"times_s"`. JSON has no tuples and no arrays, so both come
+back as lists; dicts with keys other than text come back as they were.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from grain_molmo.datasets.labelled import FEATURES
 from grain_molmo.errors import ExampleError
+from grain_molmo.vision.chosen import Frames
 
 IMAGE, IMAGES, VIDEO, TEXT = "image", "images", "video", ""
 """What an example shows: one picture, a list of pictures, a video, or nothing."""
@@ -39,7 +41,9 @@ def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
     arrays = {FEATURES: example[FEATURES]} if isinstance(example.get(FEATURES), np.ndarray) else {}
     apart = (*_MEDIA_FIELDS, *arrays)
     fields = {name: _field_to_json(value, name) for name, value in example.items() if name not in apart}
-    return {"example": fields, **({"shows": shows} if shows else {}), **arrays}
+    annotation = {"example": fields, **({"shows": shows} if shows else {}), **arrays}
+    chosen = example.get("image")
+    return {**annotation, "times_s": chosen.timestamps.tolist()} if isinstance(chosen, Frames) else annotation
 
 
 def _field_to_json(value: Any, name: Any) -> Any:
@@ -58,7 +62,9 @@ def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Seq
     """
     shows = annotation.get("shows", TEXT)
     media: dict[str, Any] = {}
-    if shows == VIDEO:
+    if "times_s" in annotation:
+        media["image"] = Frames(videos[0], annotation["times_s"])
+    elif shows == VIDEO:
         media["video"] = videos[0]
     elif shows:
         media["image"] = images[0] if shows == IMAGE else list(images)

@@ -195,7 +195,8 @@ class PixMoPointsEval(_PixMo):
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item`: field `query`; in `metadata` `masks`, an [H, W] bool array a point, and `points`, [N, 2].
 
-        The points of the metadata are in pixels of the masks, those of the message in percent (Molmo2 datasets §1A.3).
+        The points of the metadata are in pixels of the masks, those of the message in percent (Molmo2 datasets §1A.3);
+        `image_size` is that of the picture, [width, height], which the masks need not have.
         """
         record = self.records[item]
         label, points_N2 = record.annotation["label"], _points_N2(record.annotation["points"])
@@ -203,7 +204,8 @@ class PixMoPointsEval(_PixMo):
         message = {"style": "pointing", "label": label, "points": points_N2, "point_scale": 100, "clip_points": True}
         example = self._example(record, [message], {"query": f"Point to: {label}"})
         to_pixels = np.array(masks[0].shape[::-1]) / 100 if masks else 1.0
-        example["metadata"] |= {"masks": masks, "points": points_N2 * to_pixels}
+        image_size = [record.media[0].width, record.media[0].height]
+        example["metadata"] |= {"masks": masks, "points": points_N2 * to_pixels, "image_size": image_size}
         return example
 
 

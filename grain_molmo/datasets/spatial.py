@@ -154,7 +154,7 @@ class SpatialRelations(Dataset):
         }
 
     def _row(self, item: int) -> dict[str, Any]:
-        return self._data[int(self.rows_N[item])]
+        return _with_relation_named(self._data, self._data[int(self.rows_N[item])])
 
     def _find(self, name: str) -> Path:
         """The picture of that name. Raises ExampleError("path_outside")."""
@@ -192,14 +192,22 @@ def _load_split(path: Path, split: str | None) -> tuple[str, Any]:
     return split, splits[split]
 
 
+def _with_relation_named(data: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its relation by name, where the table has it as the number of a class."""
+    names = getattr(data.features["spatial_relation"], "names", None)
+    relation = row["spatial_relation"]
+    is_class = names is not None and isinstance(relation, int) and 0 <= relation < len(names)
+    return {**row, "spatial_relation": names[relation]} if is_class else row
+
+
 def _checked_rows(path: Path, data: Any, on_error: str) -> tuple[np.ndarray, dict[str, int]]:
     """[N] int64, the rows whose relation and label are good, and how many are not by reason."""
     good: list[int] = []
     rejected: dict[str, int] = {}
-    columns = data.select_columns(list(_REQUIRED))
-    for row, values in enumerate(columns):
+    for row, values in enumerate(data.select_columns(list(_REQUIRED))):
         try:
-            checked_relation(values["spatial_relation"], values["label"])
+            named = _with_relation_named(data, values)
+            checked_relation(named["spatial_relation"], named["label"])
         except ExampleError as error:
             if on_error == "raise":
                 raise ConfigError(f"{path}: row {row}: {error.detail}; on_error='skip' leaves such rows out") from error

@@ -77,8 +77,13 @@ def weighted_loss(params: Params, batch: Batch, config: ModelConfig) -> jax.Arra
 
 def predict(params: Params, batch: Batch, config: ModelConfig) -> jax.Array:
     """[B, T, V] float32: a score for each token that may come next."""
+    return scores_of_tokens(params, batch, visual_features(params, batch, config), config)
+
+
+def scores_of_tokens(params: Params, batch: Batch, visual_BTD: jax.Array, config: ModelConfig) -> jax.Array:
+    """What `predict` gives, for pictures whose features are known already."""
     mask_BTT = attention_mask(batch, config.look_ahead, config.special_base)
-    x_BTD = params["embedding"][batch["input_tokens"]] + _visual_features(params, batch, config)
+    x_BTD = params["embedding"][batch["input_tokens"]] + visual_BTD
     for layer in params["layers"]:
         normed_BTD = _normed(x_BTD, layer["norms"][0])
         x_BTD += _attention(layer, normed_BTD, batch["position_ids"], mask_BTT, config.num_heads)
@@ -86,7 +91,7 @@ def predict(params: Params, batch: Batch, config: ModelConfig) -> jax.Array:
     return _normed(x_BTD, params["norm"]) @ params["head"]
 
 
-def _visual_features(params: Params, batch: Batch, config: ModelConfig) -> jax.Array:
+def visual_features(params: Params, batch: Batch, config: ModelConfig) -> jax.Array:
     """[B, T, D], zeros but at `<im_patch>`."""
     pixels = batch["images"].astype(jnp.float32) / 127.5 - 1
     patches_BCND = jax.nn.gelu(pixels @ params["patch"] + params["patch_position"])

@@ -30,8 +30,7 @@ from grain_molmo.loader_state import check_same_everywhere
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = _arguments().parse_args(argv)
-    if args.coordinator:  # several processes by hand; on a pod, jax.distributed.initialize() finds out by itself
-        jax.distributed.initialize(args.coordinator, args.process_count, args.process_index)
+    join_processes(args)
     summary = train(args)
     if jax.process_index() == 0:
         print(json.dumps(summary))
@@ -77,6 +76,12 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             )
         checkpoints.wait_until_finished()
         return watch.summary() | {"token_fill": loader.stats()["token_fill"]}
+
+
+def join_processes(args: argparse.Namespace) -> None:
+    """Joins several processes by hand; on a pod, jax.distributed.initialize() finds out by itself."""
+    if args.coordinator:
+        jax.distributed.initialize(args.coordinator, args.process_count, args.process_index)
 
 
 def mesh_axes(text: str) -> dict[str, int]:
@@ -150,10 +155,16 @@ def _arguments() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, default=3e-3, metavar="RATE", help="of Adam (0.003)")
     add("--step-seconds", type=float, default=0.0, metavar="S", help="a step takes so long at least, as on a chip")
     add("--log", metavar="FILE", help="a line of JSON a step: step, loss, checksum of the batch, seconds waited")
+    add_process_arguments(parser)
+    return parser
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `join_processes` needs."""
+    add = parser.add_argument
     add("--coordinator", metavar="HOST:PORT", help="of several processes, with the next two")
     add("--process-count", type=int, metavar="N", help="processes of the run")
     add("--process-index", type=int, metavar="I", help="which of them this is")
-    return parser
 
 
 if __name__ == "__main__":

@@ -73,16 +73,24 @@ def format_example(
         answered=answered,
     )
     rules = _Rules(style_mode, PROMPT_MODES[prompt_mode], scene)
-    if example.get("message_list") is None:
-        if example.get("questions") is not None:
-            example = {**example, "message_list": _paired(example)}
-        else:
-            return _format_message(example, rng, rules)
-    if not example["message_list"]:
+    messages = message_list(example)
+    if messages is None:
+        return _format_message(example, rng, rules)
+    if not messages:
         raise ExampleError("no_answer", "the example's message_list is empty")
-    conversations = [_format_message(message, rng, rules) for message in example["message_list"]]
+    conversations = [_format_message(message, rng, rules) for message in messages]
     rng.shuffle(conversations)
     return conversations
+
+
+def message_list(example: Mapping[str, Any]) -> Sequence[Message] | None:
+    """The messages that become a message tree, of `message_list` or `questions`; None if the example is one itself.
+
+    Raises ExampleError, `no_answer`, for questions without an answer for each.
+    """
+    if example.get("message_list") is not None:
+        return example["message_list"]
+    return _paired(example) if example.get("questions") is not None else None
 
 
 def _paired(example: Message) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ outside the picture are moved to its edge (the published code leaves some outsid
 `scale` is the (width, height) that coordinates are measured against: the picture's size for pixels, 100 for percent.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ class ParsedPoint:
 
 _TAG = re.compile(r'<(?:points|tracks)\b[^<>]*? coords="([0-9\t:;,. ]*)"')
 _GROUP = re.compile(r"[\t:,;]")
-_TRIPLE = re.compile(r"(\d+) (\d{3,4}) (\d{3,4})(?= |$)")
+_TRIPLE = re.compile(r"(?<![0-9])([0-9]{1,9}) ([0-9]{3,4}) ([0-9]{3,4})(?= |$)")
 
 
 def parse_points(text: str, scale: Scale = 1.0) -> list[ParsedPoint]:
@@ -204,6 +205,8 @@ def _parse_group(group: str) -> list[tuple[float, int, int, int]]:
     try:
         frame = float(head)
     except ValueError:
+        return []
+    if not math.isfinite(frame):  # so many digits
         return []
     found: dict[int, tuple[float, int, int, int]] = {}
     for triple in _TRIPLE.finditer(rest):
