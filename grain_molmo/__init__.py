@@ -2,8 +2,10 @@
 
 from grain_molmo.batches import EvalLoader, Loader
 from grain_molmo.curriculum import Curriculum
-from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.base import Dataset, DatasetBase, StoreDataset
 from grain_molmo.datasets.evaluation import DenseCaptionEval, EachMessage
+from grain_molmo.datasets.hf import HfDataset
+from grain_molmo.datasets.json_lines import DatasetUtility, load_shuffle_split_dataset
 from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
 from grain_molmo.datasets.molmo2_video import (
     Molmo2AskModelAnything,
@@ -23,30 +25,38 @@ from grain_molmo.datasets.pixmo import (
     PixMoPoints,
     PixMoPointsEval,
 )
+from grain_molmo.datasets.prompts import MathCodePrompts
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
 from grain_molmo.errors import ExampleError, FaultBudgetError
 from grain_molmo.faults import FaultPolicy
 from grain_molmo.loader import make_eval_loader, make_loader
 from grain_molmo.quarantine import read_quarantine
+from grain_molmo.sequence_sample import SequenceSample, prompt_sample
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
 from grain_molmo.text.parse import read_count, read_points, read_tracks
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
+from grain_molmo.vision.chosen import Frames
 
 __all__ = [
     "Curriculum",
     "Dataset",
+    "DatasetBase",
     "DatasetRule",
+    "DatasetUtility",
     "DenseCaptionEval",
     "EachMessage",
     "EvalLoader",
     "ExampleError",
     "FaultBudgetError",
     "FaultPolicy",
+    "Frames",
     "Group",
+    "HfDataset",
     "Loader",
     "LossWeighting",
+    "MathCodePrompts",
     "Molmo2AskModelAnything",
     "Molmo2Cap",
     "Molmo2MultiImagePoint",
@@ -65,6 +75,7 @@ __all__ = [
     "PixMoDocs",
     "PixMoPoints",
     "PixMoPointsEval",
+    "SequenceSample",
     "Stage",
     "StoreDataset",
     "Tokenizer",
@@ -72,9 +83,11 @@ __all__ = [
     "WrittenDataset",
     "dataset_names",
     "get_dataset",
+    "load_shuffle_split_dataset",
     "load_tokenizer",
     "make_eval_loader",
     "make_loader",
+    "prompt_sample",
     "read_count",
     "read_points",
     "read_quarantine",

@@ -10,6 +10,7 @@ import numpy as np
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError
+from grain_molmo.rng import example_rng
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,8 @@ def _example_id(dataset: Dataset, index: int) -> str:
     try:
         if isinstance(dataset, StoreDataset):
             return dataset.example_id(index)
-        metadata = dataset[index].get("metadata")
+        # Not `dataset[index]`, which may be what its author likes; what is drawn does not matter.
+        metadata = dataset.get(index, example_rng(0, type(dataset).__name__, 0, index)).get("metadata")
     except (ExampleError, DamagedRecordError):  # the plan leaves it out anyway
         return str(index)
     return str(metadata.get("id", index) if isinstance(metadata, Mapping) else index)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.lessons import shown_by, with_lesson
 from grain_molmo.errors import DamagedRecordError, ExampleError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.rng import example_rng
@@ -16,8 +17,9 @@ from grain_molmo.text.assemble import TokenArrays, assemble, assemble_prompt, tr
 from grain_molmo.text.format import format_example
 from grain_molmo.text.subtitles import subtitle_text
 from grain_molmo.text.tokenizer import Tokenizer
+from grain_molmo.vision.chosen import Frames, shown_times
 from grain_molmo.vision.crops import select_tiling
-from grain_molmo.vision.frames import FrameSampling, clip_window, sample_times
+from grain_molmo.vision.frames import FrameSampling, clip_window
 from grain_molmo.vision.pictures import picture_size_hw
 from grain_molmo.vision.videos import as_video
 from grain_molmo.visual_tokens import frame_tokens, picture_tokens, text_tokens
@@ -153,6 +155,8 @@ class Encoder:
         self, dataset: str, example: Mapping[str, Any], rng: np.random.RandomState
     ) -> tuple[TokenArrays, Sequence[MediaSlot]]:
         stage, rule = self.stage, self.stage.rule(dataset)
+        if isinstance(example.get("image"), Frames) and example.get("video") is None:
+            example = {**example, "video": example["image"], "image": None}
         if example.get("video") is not None:
             conversations, visual_tokens, slots = self._with_video(example, rng)
         else:
@@ -223,7 +227,7 @@ class Encoder:
 
         def show(max_frames: int) -> tuple[np.ndarray, Conversations, np.ndarray]:
             rng.set_state(before)
-            times_s = sample_times(duration_s, replace(sampling, max_frames=max_frames))
+            times_s = shown_times(video, clip_start_s, duration_s, replace(sampling, max_frames=max_frames))
             conversations = self._format(
                 example, rng, image_sizes=[(video.width, video.height)], frame_times=times_s.tolist()
             )
@@ -263,7 +267,7 @@ class Encoder:
     ) -> Conversations:
         stage = self.stage
         return format_example(
-            example,
+            with_lesson(example, shown_by(example)),
             rng,
             style_mode=stage.style_mode,
             prompt_mode=stage.prompt_mode,

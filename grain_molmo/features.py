@@ -18,6 +18,8 @@ from grain_molmo.render import Batch, ExampleInfo
 from grain_molmo.rng import example_rng
 from grain_molmo.stages import Stage
 
+_ASKED_FOR_SHAPE = 100
+
 
 @dataclass(frozen=True)
 class LabelledFeatures:
@@ -106,10 +108,13 @@ def _shape_of(name: str, dataset: Dataset) -> tuple[int, ...]:
     shape = getattr(dataset, "feature_shape", None)
     if shape is not None:
         return tuple(shape)
-    try:
-        return _features(dataset[0]).shape
-    except ExampleError as error:
-        raise ConfigError(f"{name} has no features for a stage of kind 'features': its first {error.detail}") from error
+    problem = ""
+    for index in range(min(len(dataset), _ASKED_FOR_SHAPE)):
+        try:
+            return _features(dataset[index]).shape
+        except (ExampleError, DamagedRecordError) as error:
+            problem = problem or str(error)
+    raise ConfigError(f"{name} is of no use for a stage of kind 'features': its first example: {problem}")
 
 
 @dataclass(frozen=True)

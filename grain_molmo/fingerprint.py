@@ -13,7 +13,7 @@ from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
 from grain_molmo.text.tokenizer import Tokenizer
 
-_NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules"}
+_NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules", "dataset_args"}
 """Fields that change no batch, or that other parts of a fingerprint hold, as far as they have come into effect."""
 
 

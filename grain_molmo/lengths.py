@@ -37,9 +37,10 @@ _FORMAT = 1
 _ENTRY = struct.Struct("<4i")
 _DIGEST_BYTES = 32
 _SPOTS = 4
-# Whatever else a stage has may change how long its examples are. Of rules and loss, `lengths_key` takes what does.
+# Whatever else a stage has may change how long its examples are. Of rules and loss, `lengths_key` takes what does; what
+# a dataset's arguments change is in its fingerprint.
 _NOT_OF_AN_EXAMPLE = {"mixture", "groups", "phases", "name", "split", "batch_size", "waiting", "rules", "loss"}
-
+_NOT_OF_AN_EXAMPLE |= {"dataset_args"}
 
 UNUSABLE = Lengths(0, 0, 0, 0)
 """Stands in the files for an example that cannot be encoded."""

@@ -49,6 +49,11 @@ class PictureSlot:
         """Work to render it, in crops of a picture."""
         return self.n_crops
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it holds the picture itself, or a file that is open, and not only where to find it."""
+        return not hasattr(self.picture, "decode")
+
     def pooling(self) -> np.ndarray:
         """[n_pooled, 4] int32 patches of each visual token, counted from the example's first crop; -1 is none."""
         return shift_pooling(pooling_indices(self.tiling), self.first_crop)
@@ -90,6 +95,11 @@ class FramesSlot:
     def cost(self) -> int:
         """Work to render them, in crops of a picture."""
         return _FRAME_COST * self.n_crops
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it holds the video itself, frames or bytes, and not only where to find it."""
+        return getattr(self.video, "in_memory", False)
 
     def pooling(self) -> np.ndarray:
         """[n_pooled, 9] int32 patches of each visual token, counted from the example's first crop."""

@@ -1,10 +1,9 @@
 """What a stage draws from: its datasets opened, and the phases of its mixture with weights by dataset."""
 
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.base import Dataset, PathLike, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.rows import PlanPhase
@@ -16,26 +15,34 @@ logger = logging.getLogger(__name__)
 
 
 def open_datasets(
-    stage: Stage, data_dir: str | os.PathLike[str] | None, given: Mapping[str, Dataset] | None = None
+    stage: Stage, data_dir: PathLike | None, datasets: Mapping[str, Dataset] | None = None
 ) -> tuple[dict[str, Dataset], list[str]]:
     """The datasets of all phases of a stage by name, and the names of its groups' that cannot be opened.
 
+    Args:
+        stage: says which, and with what arguments they are made.
+        data_dir: where the converted ones are.
+        datasets: some that are made already, by the names that the stage has for them.
+
     Raises:
-        ConfigError: an unknown name, in a mixture.
+        ConfigError: an unknown name, in a mixture; a dataset that the stage does not name, or that has no examples.
         StoreError: a dataset of a mixture was not converted into the folder, or none of the groups' was; a shard is
             missing or cut off, which is found at once and not hours into the run.
     """
     by_weight = dict.fromkeys(name for phase in stage.all_phases for name in phase.weights)
-    opened = {name: open_dataset(name, stage.split, data_dir) for name in by_weight}
     groups = [group for phase in stage.all_phases for group in phase.groups]
-    grouped, missing = _open_groups(stage, groups, data_dir)
+    given = _given(stage, datasets or {}, {*by_weight, *(member.name for group in groups for member in group.members)})
+    opened = {name: given[name] if name in given else _open(stage, name, data_dir) for name in by_weight}
+    grouped, missing = _open_groups(stage, groups, data_dir, given)
     opened = {**grouped, **opened}
+    if empty := [name for name, dataset in opened.items() if not len(dataset)]:
+        raise ConfigError(f"dataset {empty[0]!r} has no examples")
     _check_stores(opened.values())
     return opened, [name for name in missing if name not in opened]
 
 
 def open_to_evaluate(
-    wanted: str | Dataset | Sequence[str | Dataset], split: str, data_dir: str | os.PathLike[str] | None
+    wanted: str | Dataset | Sequence[str | Dataset], split: str, data_dir: PathLike | None
 ) -> dict[str, Dataset]:
     """Datasets to go through one after the other, by name, in this order; a name that comes again gets a number.
 
@@ -60,23 +67,41 @@ def open_to_evaluate(
     return opened
 
 
+def _given(stage: Stage, datasets: Mapping[str, Dataset], listed: Collection[str]) -> dict[str, Dataset]:
+    """The datasets that the caller made, by their canonical names. Raises ConfigError for one of no use."""
+    given: dict[str, Dataset] = {}
+    for name, dataset in datasets.items():
+        if not isinstance(dataset, Dataset):
+            raise ConfigError(f"datasets[{name!r}] is {dataset!r:.80}; give a grain_molmo.Dataset that is made already")
+        if (canonical := canonical_name(name)) not in listed:
+            raise ConfigError(f"datasets has {name!r}, which stage {stage.name!r} does not; name it in the mixture")
+        if canonical in given or canonical in stage.dataset_args:
+            raise ConfigError(f"dataset {name!r} is made already; it has one object and no dataset_args")
+        given[canonical] = dataset
+    return given
+
+
+def _open(stage: Stage, name: str, data_dir: PathLike | None) -> Dataset:
+    return open_dataset(name, stage.split, data_dir, stage.dataset_args.get(name))
+
+
 def _open_groups(
-    stage: Stage, groups: Iterable[Group], data_dir: str | os.PathLike[str] | None
+    stage: Stage, groups: Iterable[Group], data_dir: PathLike | None, given: Mapping[str, Dataset]
 ) -> tuple[dict[str, Dataset], list[str]]:
     """The datasets of the groups that there are, and the names of the others."""
     names = dict.fromkeys(member.name for group in groups for member in group.members)
     if not names:
         return {}, []
     known = set(available_names(data_dir))
-    opened: dict[str, Dataset] = {}
+    opened = {name: given[name] for name in names if name in given}
     unknown: list[str] = []
     unconverted: list[str] = []
-    for name in names:
+    for name in (name for name in names if name not in opened):
         if name not in known:
             unknown.append(name)
             continue
         try:
-            opened[name] = open_dataset(name, stage.split, data_dir)
+            opened[name] = _open(stage, name, data_dir)
         except (NotConvertedError, MissingSplitError):
             unconverted.append(name)
     for lacking, why, cure in (

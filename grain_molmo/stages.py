@@ -129,7 +129,11 @@ class Phase:
         if self.step and not (self.mixture or self.groups or self.exclude):
             raise ConfigError(f"the phase from step {self.step} changes nothing: give a mixture, groups or exclude")
         if self.mixture:
-            object.__setattr__(self, "mixture", normalize_weights(_weights_by_name(self.mixture)))
+            weights, args = _weights_and_args(self.mixture)
+            if args:
+                names = ", ".join(args)
+                raise ConfigError(f"the phase from step {self.step} has args of {names}; give Stage(dataset_args=...)")
+            object.__setattr__(self, "mixture", normalize_weights(weights))
         object.__setattr__(self, "exclude", as_paths(self.exclude))
 
     @property
@@ -143,7 +147,8 @@ class Stage:
     """A stage of training: which data, cut to which lengths, said how.
 
     Attributes:
-        mixture: weight by dataset name, any positive scale; or a list of `{"name": ..., "weight": ...}`.
+        mixture: weight by dataset name, any positive scale; or a list of `{"name": ..., "weight": ...}`, each with
+            `"args"` if it needs some, which then are in `dataset_args`.
         groups: instead of `mixture`: groups of datasets with a rate each.
         phases: what changes at a later step.
         name: for logs.
@@ -161,6 +166,7 @@ class Stage:
         style_mode, prompt_mode, point_format: see `format_example`.
         loss: how much answer tokens count.
         rules: what single datasets do differently.
+        dataset_args: keyword arguments by dataset name, with which it is made. They may differ where a run goes on.
         waiting: examples that wait to be placed; more fill rows better, wait longer, and take longer to restore.
     """
 
@@ -183,13 +189,20 @@ class Stage:
     point_format: str = "markup"
     loss: LossWeighting = PRETRAINING
     rules: Mapping[str, DatasetRule] = field(default_factory=dict)
+    dataset_args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     waiting: int = 48
 
     def __post_init__(self) -> None:
         if bool(self.mixture) == bool(self.groups):
             raise ConfigError(f"stage {self.name!r}: give a mixture or groups, one of the two")
+        args = _args_by_name(self.dataset_args)
         if self.mixture:
-            object.__setattr__(self, "mixture", normalize_weights(_weights_by_name(self.mixture)))
+            weights, listed_args = _weights_and_args(self.mixture)
+            object.__setattr__(self, "mixture", normalize_weights(weights))
+            if twice := args.keys() & listed_args.keys():
+                raise ConfigError(f"stage {self.name!r}: args of {min(twice)!r} are in its mixture and in dataset_args")
+            args |= listed_args
+        object.__setattr__(self, "dataset_args", dict(sorted(args.items())))
         object.__setattr__(self, "phases", tuple(self.phases))
         steps = [0, *(phase.step for phase in self.phases)]
         if steps != sorted(set(steps)):
@@ -201,8 +214,10 @@ class Stage:
                 raise ConfigError(f"stage {self.name!r}: the rule of {name!r} is {rule!r}, not a DatasetRule")
         listed = {name for phase in self.all_phases for name in phase.weights}
         listed |= {member.name for phase in self.all_phases for group in phase.groups for member in group.members}
-        if strangers := self.rules.keys() - listed:
-            raise ConfigError(f"stage {self.name!r} has rules for sets that it has not: {', '.join(sorted(strangers))}")
+        for what, named in (("rules", self.rules), ("dataset_args", self.dataset_args)):
+            if strangers := named.keys() - listed:
+                names = ", ".join(sorted(strangers))
+                raise ConfigError(f"stage {self.name!r} has {what} for sets that it has not: {names}")
         self._check_numbers()
         for key, allowed in (
             ("kind", KINDS),
@@ -261,22 +276,35 @@ class Stage:
         return self.rules.get(dataset, DatasetRule())
 
 
-def _weights_by_name(mixture: Mixture) -> dict[str, float]:
+def _weights_and_args(mixture: Mixture) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """The weights of a mixture, and the arguments that a list gives, both by dataset name."""
     if isinstance(mixture, Mapping):
-        entries = list(mixture.items())
+        entries = [{"name": name, "weight": weight} for name, weight in mixture.items()]
     else:
-        try:
-            entries = [(entry["name"], entry["weight"]) for entry in mixture]
-        except (TypeError, KeyError) as error:
-            raise ConfigError('mixture: a list holds {"name": ..., "weight": ...} for each dataset') from error
+        entries = list(mixture)
     weights: dict[str, float] = {}
-    for name, weight in entries:
+    args: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not {"name", "weight"} <= entry.keys() <= {"name", "weight", "args"}:
+            raise ConfigError(
+                f'mixture: a list holds {{"name": ..., "weight": ..., "args": {{...}}}}, not {entry!r:.80}'
+            )
+        name, weight = entry["name"], entry["weight"]
         if not isinstance(weight, int | float) or isinstance(weight, bool):
             raise ConfigError(f"mixture: the weight of {name!r} is {weight!r}, not a number")
         if (canonical := canonical_name(name)) in weights:
             raise ConfigError(f"mixture: {name!r} is listed twice")
         weights[canonical] = float(weight)
-    return weights
+        if entry.get("args") is not None:
+            args[canonical] = entry["args"]
+    return weights, _args_by_name(args)
+
+
+def _args_by_name(args: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    for name, own in args.items():
+        if not isinstance(own, Mapping) or not all(isinstance(key, str) for key in own):
+            raise ConfigError(f"args of dataset {name!r} are {own!r:.80}, not a dict of keyword arguments")
+    return {canonical_name(name): dict(own) for name, own in args.items()}
 
 
 PRETRAINING_STAGE = Stage(

@@ -155,6 +155,14 @@ def test_ids_are_those_of_the_metadata_and_else_indices():
     assert example_ids(Texts(examples)) == ["x", "17", "2", "3", "4", "5"]
 
 
+def test_ids_are_those_of_examples_whatever_is_made_of_its_items():
+    class Named(Texts):
+        def __getitem__(self, item):
+            return f"item {item}"
+
+    assert example_ids(Named([{"metadata": {"id": "x"}}])) == ["x"]
+
+
 def test_a_dataset_that_has_ids_is_not_run_through():
     dataset = Texts([None, None])
     dataset.ids = ["q1", 2]

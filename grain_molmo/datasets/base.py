@@ -11,6 +11,7 @@ import numpy as np
 from grain_molmo.errors import ConfigError
 from grain_molmo.rng import example_rng, stable_hash
 from grain_molmo.store import AnnotationSource, MediaStore, Record, load_manifest, resolve_data_dir
+from grain_molmo.vision.chosen import Frames, choose_frames
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
 
 Example = dict[str, Any]
@@ -22,7 +23,7 @@ class Dataset:
 
     A subclass gives `__len__` and `get`. An example is a dict with
 
-    - `image`: one picture ([H, W, 3] uint8 array, PIL image or LazyImage) or a list of them, or
+    - `image`: one picture ([H, W, 3] uint8 array, PIL image or LazyImage), a list of them, or `Frames` of a video, or
       `video`: a video (LazyVideo, or the path of a file), with `subtitle` if it has one; neither for text,
     - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
       `message_list`: several independent annotations of the same media, which become branches of a message tree,
@@ -45,8 +46,53 @@ class Dataset:
     def __iter__(self) -> Iterator[Example]:
         return (self[item] for item in range(len(self)))
 
+    @staticmethod
+    def extract_frames(
+        path: PathLike | bytes | LazyVideo, max_frames: int = 16, max_fps: float | None = None
+    ) -> Frames:
+        """Frames of a video, evenly spaced from its first to its last; as `image` of an example just these are shown.
+
+        Args:
+            path: of a file, or its bytes, or a stored video.
+            max_frames: at most so many, and no more than it has.
+            max_fps: at most so many a second.
+
+        Raises:
+            ExampleError: with reason "bad_video", if it does not open as a video.
+            ConfigError: a number that makes no sense.
+        """
+        return choose_frames(path, max_frames, max_fps)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} examples)"
+
+
+class DatasetBase(Dataset):
+    """A dataset that reads its annotations when it is made: a subclass gives `load` and `get`.
+
+    Args:
+        split: kept as `self.split`, for `load`; default what the subclass has set there before, else "train".
+
+    Attributes:
+        data: what `load` returned; the dataset is as long.
+
+    Raises:
+        ConfigError: `load` returned nothing that has a length.
+    """
+
+    def __init__(self, split: str | None = None):
+        self.split: str = getattr(self, "split", "train") if split is None else split
+        self.data: Any = self.load()
+        if not hasattr(self.data, "__len__"):
+            returned = type(self.data).__name__
+            raise ConfigError(f"{type(self).__name__}.load() returned {returned}; it must return a list or its like")
+
+    def load(self) -> Any:
+        """All annotations of `self.split`, as a list or anything else with a length that `get` reads."""
+        raise NotImplementedError(f"{type(self).__name__} must load its annotations")
+
+    def __len__(self) -> int:
+        return len(self.data)
 
 
 def content_fingerprint(dataset: Dataset) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from grain_molmo.datasets.example_record import IMAGE, IMAGES, TEXT, VIDEO
 from grain_molmo.errors import ExampleError, GrainMolmoError, MediaError
 from grain_molmo.store import MediaRef, Medium, VideoFacts, content_key
+from grain_molmo.vision.chosen import Frames
 from grain_molmo.vision.image import probe_image
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.pictures import picture_pixels, picture_size_hw
@@ -32,6 +33,8 @@ def example_media(example: Mapping[str, Any]) -> tuple[str, list[Medium]]:
         raise ExampleError("mixed_media", "an example has pictures or a video, not both")
     if video is not None:
         return VIDEO, _video(video)
+    if isinstance(image, Frames):  # which of them are shown, the annotation says
+        return VIDEO, _video(image.video)
     if image is None:
         return TEXT, []
     if isinstance(image, list | tuple):

@@ -1,7 +1,8 @@
 """Examples as annotation records and back: the one form of what `write_dataset` and the plain sources store.
 
 The annotation of a record is `{"example": fields, "shows": "image" | "images" | "video"}`, the latter absent for text.
-The fields are those of the example without its media, which the record refers to. JSON has no tuples and no arrays, so
+The fields are those of the example without its media, which the record refers to. Of a video that is shown in chosen
+`Frames` it has their times, `"times_s"`. JSON has no tuples and no arrays, so
 both come back as lists; dicts with keys other than text come back as they were.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from grain_molmo.errors import ExampleError
+from grain_molmo.vision.chosen import Frames
 
 IMAGE, IMAGES, VIDEO, TEXT = "image", "images", "video", ""
 """What an example shows: one picture, a list of pictures, a video, or nothing."""
@@ -36,7 +38,9 @@ def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
     {'example': {'caption': 'Red.', 'metadata': {'@items': [[[0, 1.5], 2.0]]}}, 'shows': 'image'}
     """
     fields = {name: _field_to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
-    return {"example": fields, "shows": shows} if shows else {"example": fields}
+    annotation = {"example": fields, "shows": shows} if shows else {"example": fields}
+    chosen = example.get("image")
+    return {**annotation, "times_s": chosen.timestamps.tolist()} if isinstance(chosen, Frames) else annotation
 
 
 def _field_to_json(value: Any, name: Any) -> Any:
@@ -52,7 +56,9 @@ def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Seq
     """The example of an annotation, with the media of its record put back. Raises KeyError if it is none."""
     shows = annotation.get("shows", TEXT)
     media: dict[str, Any] = {}
-    if shows == VIDEO:
+    if "times_s" in annotation:
+        media["image"] = Frames(videos[0], annotation["times_s"])
+    elif shows == VIDEO:
         media["video"] = videos[0]
     elif shows:
         media["image"] = images[0] if shows == IMAGE else list(images)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from grain_molmo.datasets.example_record import IMAGES, TEXT, VIDEO
+from grain_molmo.datasets.example_record import IMAGE, IMAGES, TEXT, VIDEO
 from grain_molmo.errors import ExampleError
 from grain_molmo.text.fields import list_of
 from grain_molmo.text.format import format_example
@@ -33,8 +33,8 @@ def with_lesson(example: Mapping[str, Any], shows: str) -> Fields:
 
     - a conversation, or `questions` with `answers`: as it is.
     - `points`, of a `label` or `object_names` (one for each point): style "pointing", "point_count" with a `count`.
-      Points are pairs or `{x, y}`, in pixels of the picture unless a `point_scale` says otherwise. In a video they come
-      with `timestamps`.
+      A `query` asks for the points of one name; of several names, each is asked for by itself. Points are pairs or
+      `{x, y}`, in pixels of the picture unless a `point_scale` says otherwise. In a video they come with `timestamps`.
     - `count` of a `label` or `object_name`: style "count".
     - `question` (or `query`) with `answer` (or `answers`, `time`): as it is.
     - `caption`: a long or short caption by its length; without a picture or video a text.
@@ -68,6 +68,16 @@ def with_lesson(example: Mapping[str, Any], shows: str) -> Fields:
     if "caption" in fields and "text" not in fields:
         return {**_styled(fields, _caption_style(fields["caption"], shows)), "text": fields["caption"]}
     return fields
+
+
+def shown_by(example: Mapping[str, Any]) -> str:
+    """What an example shows, as `with_lesson` takes it."""
+    if example.get("video") is not None:
+        return VIDEO
+    image = example.get("image")
+    if image is None:
+        return TEXT
+    return IMAGES if isinstance(image, list | tuple) else IMAGE
 
 
 def require_lesson(example: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> None:
@@ -106,6 +116,9 @@ def _pointing(fields: Fields, shows: str) -> Fields:
     if len(names) != len(points):
         raise ExampleError("bad_points", f"{len(points)} points, {len(names)} object_names")
     scale = {"point_scale": fields["point_scale"]} if "point_scale" in fields else {}
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) == 1:
+        return {**fields, "points": points, "label": distinct[0]}
     branches = [
         {
             "style": fields["style"],
@@ -113,7 +126,7 @@ def _pointing(fields: Fields, shows: str) -> Fields:
             "points": [point for point, other in zip(points, names, strict=True) if other == name],
             **scale,
         }
-        for name in dict.fromkeys(names)
+        for name in distinct
     ]
     return {**fields, "points": points, "message_list": branches}
 

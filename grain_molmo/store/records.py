@@ -5,7 +5,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from grain_molmo.errors import ConfigError
+from grain_molmo.store.arrays import decode_arrays, encode_arrays
 from grain_molmo.store.example_proto import decode_example, encode_example
 
 
@@ -51,7 +54,8 @@ class Record:
 
     Attributes:
         id: stable identity of the example, unique within its dataset.
-        annotation: JSON-able fields of the dataset.
+        annotation: JSON-able fields of the dataset. A field may also be an array of floating-point numbers (float32,
+            float16, bfloat16), which is stored as its bytes.
         media: the pictures or the video that it speaks of, in order.
     """
 
@@ -100,8 +104,10 @@ def encode_record(record: Record) -> bytes:
 
     Raises ConfigError if the annotation is not JSON; NaN and infinity are not.
     """
+    arrays = {name: value for name, value in record.annotation.items() if isinstance(value, np.ndarray)}
+    fields = {name: value for name, value in record.annotation.items() if name not in arrays}
     try:
-        annotation = json.dumps(record.annotation, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        annotation = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"record {record.id!r}: the annotation cannot be stored as JSON ({error})") from error
     return encode_example(
@@ -111,6 +117,7 @@ def encode_record(record: Record) -> bytes:
             "media/sha256": [ref.sha256.encode() for ref in record.media],
             "media/kind": [ref.kind.encode() for ref in record.media],
             "media/video": [_encode_facts(ref.video) for ref in record.media],
+            **encode_arrays(arrays),
         },
         int64_lists={
             "media/width": [ref.width for ref in record.media],
@@ -134,7 +141,7 @@ def decode_record(payload: bytes) -> Record:
     )
     return Record(
         id=fields["id"][0].decode("utf-8", "surrogatepass"),
-        annotation=json.loads(fields["annotation"][0].decode("utf-8", "surrogatepass")),
+        annotation=json.loads(fields["annotation"][0].decode("utf-8", "surrogatepass")) | decode_arrays(fields),
         media=tuple(MediaRef(sha.decode(), kind.decode(), *facts) for sha, kind, *facts in media),
     )
 

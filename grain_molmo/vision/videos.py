@@ -1,7 +1,7 @@
 """What counts as a video in an example: a stored one, a file, its bytes, or frames with their times."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -84,10 +84,9 @@ def as_video(value: Any, *, timestamps: Sequence[float] | np.ndarray | None = No
         ExampleError: with reason "bad_video", if it is nothing of these or the file does not open.
     """
     if isinstance(value, str | os.PathLike):
-        path = Path(value)
-        return _opened(lambda: _read_file(path), str(path))
+        return _opened(Path(value), str(value))
     if isinstance(value, bytes):
-        return _opened(lambda: value, f"{len(value)} bytes")
+        return _opened(value, f"{len(value)} bytes")
     if isinstance(value, np.ndarray):
         if value.ndim != 4 or value.dtype != np.uint8 or 0 in value.shape or value.shape[3] != 3:
             raise ExampleError("bad_video", f"frames are uint8 [F, H, W, 3], not {value.dtype} of {value.shape}")
@@ -113,30 +112,34 @@ def stack_frames(data: bytes, times_s: _TIMES_S, clip_start_s: float, size_hw: t
 
 
 class _EncodedVideo:
-    """A video file that is read when it is needed."""
+    """A video file that is read when it is needed, or its bytes."""
 
-    def __init__(self, read: Callable[[], bytes]):
-        self._read = read
-        info = probe_video(read())
+    def __init__(self, source: Path | bytes):
+        self._source = source
+        info = probe_video(self.encoded())
         self.width, self.height = info.width, info.height
         self.duration_s, self.num_frames, self.fps = info.duration_s, info.num_frames, info.fps
 
+    @property
+    def in_memory(self) -> bool:
+        return isinstance(self._source, bytes)
+
     def encoded(self) -> bytes:
-        return self._read()
+        return self._source if isinstance(self._source, bytes) else _read_file(self._source)
 
     def decode(self, times_s: _TIMES_S | None = None, clip_start_s: float = 0.0) -> np.ndarray:
         if times_s is None:
             times_s = default_times(self.duration_s - clip_start_s)
-        return stack_frames(self._read(), times_s, clip_start_s, (self.height, self.width))
+        return stack_frames(self.encoded(), times_s, clip_start_s, (self.height, self.width))
 
     def render(self, times_s: _TIMES_S, out_FPD: np.ndarray, clip_start_s: float = 0.0) -> str:
-        render_frames(self._read(), times_s, out_FPD, clip_start_s)
+        render_frames(self.encoded(), times_s, out_FPD, clip_start_s)
         return "original"
 
 
-def _opened(read: Callable[[], bytes], what: str) -> _EncodedVideo:
+def _opened(source: Path | bytes, what: str) -> _EncodedVideo:
     try:
-        return _EncodedVideo(read)
+        return _EncodedVideo(source)
     except MediaError as error:
         raise ExampleError("bad_video", f"{what}: {error}") from error
 
@@ -151,6 +154,8 @@ def _read_file(path: Path) -> bytes:
 
 class _FrameArray:
     """Frames in memory, [F, H, W, 3] uint8, shown from `starts_F` on, seconds; the last until `end_s`."""
+
+    in_memory = True
 
     def __init__(self, frames_FHW3: np.ndarray, starts_F: np.ndarray, end_s: float):
         self._frames_FHW3, self._starts_F, self._end_s = frames_FHW3, starts_F, end_s

@@ -7,7 +7,7 @@ import grain
 import numpy as np
 import pytest
 
-from grain_molmo.datasets.base import Dataset, StoreDataset, open_media_store
+from grain_molmo.datasets.base import Dataset, DatasetBase, StoreDataset, open_media_store
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.rng import example_rng
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
@@ -73,6 +73,43 @@ def test_a_dataset_that_forgot_a_method_says_which_class_it_is():
         len(Unfinished())
     with pytest.raises(NotImplementedError, match="Unfinished must return an example"):
         Unfinished().get(0, np.random.RandomState(0))
+
+
+class Words(DatasetBase):
+    """Reads its annotations when it is made."""
+
+    def load(self) -> list[str]:
+        return {"train": ["one", "two"], "test": ["three"]}[self.split]
+
+    def get(self, item: int, rng: np.random.RandomState) -> dict:
+        return {"text": self.data[item]}
+
+
+class Later(Words):
+    """Sets its split itself, and tells the base nothing, as the guide's examples do."""
+
+    def __init__(self, split: str = "train"):
+        self.split = split
+        super().__init__()
+
+
+@pytest.mark.parametrize("made", [Words, Later])
+def test_annotations_are_loaded_for_the_split_when_the_dataset_is_made(made: type[DatasetBase]):
+    assert [example["text"] for example in made()] == ["one", "two"]
+    dataset = made(split="test")
+    assert (dataset.split, dataset.data, len(dataset), dataset[-1]) == ("test", ["three"], 1, {"text": "three"})
+    assert pickle.loads(pickle.dumps(dataset))[0] == dataset[0]
+
+
+def test_a_load_that_is_missing_or_returns_nothing_says_which_class_it_is():
+    class Empty(DatasetBase):
+        def load(self) -> None:
+            pass
+
+    with pytest.raises(NotImplementedError, match="DatasetBase must load its annotations"):
+        DatasetBase()
+    with pytest.raises(ConfigError, match=r"Empty.load\(\) returned NoneType; it must return a list"):
+        Empty()
 
 
 def test_a_stored_dataset_reads_its_split_and_leaves_pictures_unopened(tmp_path: Path):

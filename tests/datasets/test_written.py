@@ -277,8 +277,8 @@ def test_written_sets_share_mixtures_with_registered_ones_and_stand_in_groups(tm
             assert set(loader.stats()["datasets"]) == {"mine", "words"}
         finally:
             loader.close()
-    with pytest.raises(ConfigError, match=r"unknown dataset 'nobody'.*mine.*words"):
-        gm.get_dataset("nobody", data_dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"unknown dataset 'word' .no examples .* nearest: words"):
+        gm.get_dataset("word", data_dir=tmp_path)
 
 
 def test_a_written_dataset_pickles_and_its_fingerprint_is_its_content(tmp_path):

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from pod_process import STAGE_NAMES, Found, Job
 
@@ -48,6 +49,15 @@ MESHES = {
 
 def launch(count: int, jobs: Sequence[Job], data_dir: Path, folder: Path) -> list[list[Found]]:
     """What the jobs came to in each of so many processes, which share eight CPU devices."""
+    task = {"data_dir": str(data_dir), "jobs": [asdict(job) for job in jobs]}
+    return [[Found(**found) for found in own] for own in launch_script("pod_process.py", count, task, folder)]
+
+
+def launch_script(script: str, count: int, task: dict[str, Any], folder: Path) -> list[Any]:
+    """What a script of this folder makes of a task in each of so many processes, which share eight CPU devices.
+
+    Each is run as `script INPUT.json OUTPUT.json`; the input is the task with `coordinator`, `count` and `process`.
+    """
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         coordinator = f"localhost:{probe.getsockname()[1]}"
@@ -56,15 +66,14 @@ def launch(count: int, jobs: Sequence[Job], data_dir: Path, folder: Path) -> lis
     processes = []
     for process in range(count):
         given, output, log = (folder / f"{count}-{process}.{kind}" for kind in ("in.json", "out.json", "log"))
-        task = {"coordinator": coordinator, "count": count, "process": process, "data_dir": str(data_dir)}
-        given.write_text(json.dumps({**task, "jobs": [asdict(job) for job in jobs]}))
-        command = [sys.executable, str(Path(__file__).with_name("pod_process.py")), str(given), str(output)]
+        given.write_text(json.dumps({**task, "coordinator": coordinator, "count": count, "process": process}))
+        command = [sys.executable, str(Path(__file__).with_name(script)), str(given), str(output)]
         with log.open("w") as file:
             processes.append((subprocess.Popen(command, env=environment, stdout=file, stderr=file), output, log))
     failed = [log for process, _, log in processes if process.wait() != 0]
     if failed:
         raise RuntimeError("\n".join(log.read_text()[-4000:] for log in failed))
-    return [[Found(**found) for found in json.loads(output.read_text())] for _, output, _ in processes]
+    return [json.loads(output.read_text()) for _, output, _ in processes]
 
 
 def merged(parts: Sequence[Found]) -> Found:

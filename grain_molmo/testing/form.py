@@ -1,0 +1,166 @@
+"""Whether an example has a form that the loader takes, beyond what fails when it is encoded."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from grain_molmo.errors import ExampleError
+from grain_molmo.vision.pictures import picture_size_hw
+from grain_molmo.vision.videos import as_video
+
+_PLAIN = "text, numbers, None, arrays, and lists and dicts of these"
+_DEFAULT_VIDEO_SCALE = 100
+
+
+class Problem(NamedTuple):
+    """What is wrong with one example: which check, where in it, what, and what to do."""
+
+    check: str
+    field: str
+    what: str
+    cure: str
+
+
+def form_problems(example: Any) -> Iterator[Problem]:
+    """What is wrong with the example as a dict: its media by their kind, points, metadata. Decodes nothing."""
+    if not isinstance(example, Mapping):
+        returned = "None" if example is None else f"{_a(example)}"
+        yield Problem("format", "", f"get returned {returned}", "return a dict, see grain_molmo.Dataset")
+        return
+    if odd := [key for key in example if not isinstance(key, str)]:
+        yield Problem("format", "", f"{odd[0]!r} is the name of a field", "name fields by text")
+    if example.get("image") is not None and example.get("video") is not None:
+        yield Problem("format", "image", "there is a video, too", "give pictures or a video, not both")
+    else:
+        yield from _media_problems(example)
+        yield from _points_problems(example)
+    yield from _metadata_problems(example)
+
+
+def pictures_of(example: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The example's pictures, each with its place."""
+    image = example.get("image")
+    if image is None:
+        return []
+    if isinstance(image, list | tuple):
+        return [(f"image[{i}]", one) for i, one in enumerate(image)]
+    return [("image", image)]
+
+
+def _media_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
+    for place, picture in pictures_of(example):
+        yield from _picture_problems(place, picture)
+    if example.get("video") is not None:
+        metadata = example.get("metadata")
+        fps = metadata.get("video_fps") if isinstance(metadata, Mapping) else None
+        try:
+            as_video(example["video"], timestamps=example.get("timestamps"), fps=fps)
+        except ExampleError as error:
+            cure = "give the path or the bytes of a file, or [F, H, W, 3] uint8 with metadata video_fps"
+            yield Problem("format", "video", error.detail, cure)
+
+
+def _picture_problems(place: str, picture: Any) -> Iterator[Problem]:
+    if isinstance(picture, str | bytes) or hasattr(picture, "__fspath__"):
+        cure = "open it in get: np.array(Image.open(path).convert('RGB'))"
+        yield Problem("format", place, f"it is {_a(picture)}, not pixels", cure)
+        return
+    try:
+        picture_size_hw(picture)
+    except ExampleError as error:
+        cure = "give [H, W, 3] uint8 RGB, a PIL image or a list of them"
+        yield Problem("format", place, error.detail, cure)
+        return
+    if not isinstance(picture, np.ndarray):
+        return
+    if picture.dtype != np.uint8:
+        scale = "(image * 255).round().astype(np.uint8)" if picture.dtype.kind == "f" else "image.astype(np.uint8)"
+        yield Problem("format", place, f"its pixels are {picture.dtype}", f"give uint8, 0 to 255: {scale}")
+    if picture.ndim == 3 and picture.shape[2] not in (1, 3, 4):
+        cure = "give [H, W, 3] RGB"
+        if picture.shape[0] in (1, 3, 4):
+            cure += ": image.transpose(1, 2, 0)"
+        yield Problem("format", place, f"its shape is {picture.shape}", cure)
+
+
+def _points_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
+    """Points outside of the picture, which would be moved to its edge unless the message says that they should be."""
+    listed = example.get("message_list")
+    messages = [(f"message_list[{i}]", one) for i, one in enumerate(listed)] if isinstance(listed, list) else []
+    for place, message in messages or [("", example)]:
+        if not isinstance(message, Mapping) or message.get("points") is None or message.get("clip_points"):
+            continue
+        name = f"{place}.points" if place else "points"
+        size = _points_size(message, example)
+        if size is None:
+            continue
+        for path, (x, y) in _pairs(name, message["points"]):
+            if not (0 <= x <= size[0] and 0 <= y <= size[1]):
+                cure = "mend it, say its point_scale, or give clip_points=True to have it moved to the edge"
+                yield Problem("format", path, f"({x:g}, {y:g}) is outside of {size[0]:g} x {size[1]:g}", cure)
+                break
+
+
+def _points_size(message: Mapping[str, Any], example: Mapping[str, Any]) -> tuple[float, float] | None:
+    scale = message.get("point_scale")
+    if isinstance(scale, int | float):
+        return float(scale), float(scale)
+    if message.get("width") and message.get("height"):
+        return message["width"], message["height"]
+    if example.get("video") is not None:
+        return _DEFAULT_VIDEO_SCALE, _DEFAULT_VIDEO_SCALE
+    pictures = pictures_of(example)
+    if len(pictures) != 1:
+        return None
+    try:
+        height, width = picture_size_hw(pictures[0][1])
+    except ExampleError:  # told of the picture
+        return None
+    return width, height
+
+
+def _pairs(place: str, value: Any) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Every pair of numbers in lists of any depth; what is none, encoding tells."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, list | tuple):
+        return
+    if len(value) == 2 and all(isinstance(number, int | float) for number in value):
+        yield place, (value[0], value[1])
+        return
+    for i, inner in enumerate(value):
+        yield from _pairs(f"{place}[{i}]", inner)
+
+
+def _metadata_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
+    metadata = example.get("metadata")
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
+        yield Problem("metadata", "metadata", f"it is {_a(metadata)}", "give a dict")
+        return
+    own = metadata.get("id")
+    if isinstance(own, bool) or not isinstance(own, str | int | np.integer | None):
+        yield Problem("metadata", "metadata.id", f"it is {own!r}", "give text or a whole number")
+    for place, value in _odd_values("metadata", metadata):
+        yield Problem("metadata", place, f"it is {_a(value)}", f"keep metadata to {_PLAIN}")
+
+
+def _odd_values(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a log or a file of predictions could not hold."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _odd_values(f"{place}.{key}", inner)
+            if not isinstance(key, str):
+                yield f"{place}, a key", key
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for i, inner in enumerate(value):
+            yield from _odd_values(f"{place}[{i}]", inner)
+    elif not (value is None or isinstance(value, str | bool | int | float | np.ndarray | np.generic)):
+        yield place, value
+
+
+def _a(value: Any) -> str:
+    name = "PIL image" if isinstance(value, Image.Image) else type(value).__name__
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

@@ -1,0 +1,155 @@
+"""Whether an example is a function of its index and the random state, whoever asks for it, and when and where."""
+
+import mmap
+import pickle
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grain_molmo.datasets.base import Dataset
+from grain_molmo.testing.facts import RAISED, RNG, first_difference, shown
+from grain_molmo.testing.findings import Finding
+from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
+
+_THREADS = 8
+_FEWEST_VISITS_BY_THREADS = 128
+_SWITCH_INTERVAL_S = 1e-6
+"""How long a thread runs before another has its turn: so short that what is not safe shows."""
+
+
+def repeated(dataset: Dataset, known: Visit, seed: int) -> Finding | None:
+    """What differs when an example is asked for once more, the process's own random states being other ones."""
+    with seeded_globally(seed + 1):
+        _, again = visit(dataset, known.index, seed)
+    cure = "draw what varies from `rng`; no clock, counter, fresh generator or cache may change an example"
+    return _difference("repeat", "at the second visit", cure, known, again)
+
+
+def asked_backwards(dataset: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
+    """What differs when examples are asked for in the opposite order."""
+    cure = "keep nothing of one call for the next: an example depends on its index and `rng` alone"
+    yield from _compare(dataset, visits[::-1], seed, "order", "in another order", cure)
+
+
+def pickled_copy(dataset: Dataset) -> Dataset | Finding:
+    """A copy by way of pickle, or why there is none."""
+    try:
+        return pickle.loads(pickle.dumps(dataset))
+    except Exception as error:  # whatever an attribute raises
+        cure = "define the class at the top of a module, and leave out of __getstate__ what is open or locked"
+        return Finding(check="pickling", what=f"it does not pickle{_culprit(dataset)}: {told(error)}", cure=cure)
+
+
+def asked_of_copy(copy: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
+    """What differs in a copy that was made before the dataset was asked for anything."""
+    cure = "make examples of what is pickled with the dataset, not of what the process or its class has collected"
+    yield from _compare(copy, visits, seed, "pickling", "in a pickled copy", cure)
+
+
+def asked_by_threads(dataset: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
+    """What differs when threads ask for examples at the same time."""
+    rounds = max(2, -(-_FEWEST_VISITS_BY_THREADS // max(1, len(visits))))
+    tasks = [known for _ in range(rounds) for known in visits]
+    random.Random(seed).shuffle(tasks)
+    parts = [tasks[i::_THREADS] for i in range(_THREADS)]
+    start = threading.Barrier(_THREADS)
+
+    def ask(part: Sequence[Visit]) -> list[tuple[Visit, Visit]]:
+        start.wait()  # none is done before the others begin
+        return [(known, visit(dataset, known.index, seed)[1]) for known in part]
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            asked = [pair for pairs in pool.map(ask, parts) for pair in pairs]
+    finally:
+        sys.setswitchinterval(interval_s)
+    cure = "guard with a lock, or keep per thread, what calls share: an open file, a scratch array, an attribute"
+    found = (_difference("threads", "when threads ask at once", cure, known, again) for known, again in asked)
+    yield from {one.index: one for one in found if one}.values()
+
+
+def asked_after_changes(dataset: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
+    """What differs after a caller has changed what it was given. May leave the dataset spoilt: give a copy."""
+
+    def spoil(index: int) -> Visit:
+        example, _ = visit(dataset, index, seed)
+        _spoil(example)
+        return visit(dataset, index, seed)[1]
+
+    cure = "return copies of what is kept, or keep arrays read-only (array.setflags(write=False))"
+    yield from _compare(dataset, visits, seed, "changes", "after a caller changed the example", cure, ask=spoil)
+
+
+def _compare(
+    dataset: Dataset,
+    visits: Sequence[Visit],
+    seed: int,
+    check: str,
+    when: str,
+    cure: str,
+    *,
+    ask: Callable[[int], Visit] | None = None,
+) -> Iterator[Finding]:
+    for known in visits:
+        again = ask(known.index) if ask else visit(dataset, known.index, seed)[1]
+        if found := _difference(check, when, cure, known, again):
+            yield found
+
+
+def _difference(check: str, when: str, cure: str, known: Visit, again: Visit) -> Finding | None:
+    difference = first_difference(known.facts, again.facts)
+    if difference is None:
+        return None
+    place, had, has = difference
+    if RAISED in again.facts and RAISED not in known.facts:
+        place, what = "", f"get raised {shown(again.facts[RAISED])} {when}"
+    elif place == RNG:
+        place, what = "", f"get drew more or fewer numbers from `rng` {when}, so what the loader draws next differs"
+    else:
+        what = f"it is {shown(had)} at first, and {shown(has)} {when}"
+    return Finding(check=check, what=what, cure=cure, index=known.index, id=known.id, field=place)
+
+
+def _culprit(dataset: Dataset) -> str:
+    """Which attribute does not pickle, if it is one."""
+    for name, value in getattr(dataset, "__dict__", {}).items():
+        try:
+            pickle.dumps(value)
+        except Exception:
+            return f" (its attribute {name!r}, {type(value).__name__})"
+    return ""
+
+
+def _spoil(value: Any) -> None:
+    """Changes all that can be changed of an example in place, except in files."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            _spoil(inner)
+        if isinstance(value, dict):
+            value.clear()
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _spoil(inner)
+        if isinstance(value, list):
+            value.clear()
+    elif isinstance(value, np.ndarray):
+        if value.flags.writeable and value.dtype.kind in "biufc" and not _is_of_a_file(value):
+            value[...] = value == 0
+    elif isinstance(value, Image.Image):
+        value.paste(value.point(lambda level: 255 - level) if value.mode in ("L", "RGB") else 0)
+
+
+def _is_of_a_file(array: np.ndarray | None) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return isinstance(array, mmap.mmap | memoryview)

@@ -1,0 +1,163 @@
+"""Evaluation: every example once, in order, with a mask that says which rows count."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import grain_molmo as gm
+from grain_molmo.errors import ConfigError, StoreError
+from grain_molmo.eval_plan import EachOnce
+from grain_molmo.packing.mixture import Draw
+
+
+class Asked(gm.Dataset):
+    """Example 3 cannot be encoded, the picture of example 5 cannot be decoded."""
+
+    def __init__(self, size: int = 11, split: str = "test"):
+        self.size, self.split = size, split
+
+    def __len__(self) -> int:
+        return self.size
+
+    def get(self, item, rng):
+        if item == 3:
+            raise gm.ExampleError("torn", "half of it is missing")
+        pixels = np.full((20, 30, 3), item, np.float32 if item == 5 else np.uint8)
+        return {"image": pixels, "messages": [f"Number {item}?", f"{item}"], "metadata": {"id": f"{self.split}-{item}"}}
+
+
+def eval_loader(*datasets, batch_size=4, **more):
+    chosen = datasets[0] if len(datasets) == 1 else datasets
+    settings = {"tokenizer": "bytes", "seq_len": 1024, "stage": "pretraining", "num_threads": 2, **more}
+    return gm.make_eval_loader(chosen, batch_size=batch_size, **settings)
+
+
+def ids_of(info) -> list[list[str]]:
+    return [[one.id for one in row] for row in info.rows]
+
+
+def test_every_example_comes_once_in_order_and_what_cannot_be_used_is_not_valid():
+    with eval_loader(Asked()) as loader:
+        assert len(loader) == 3
+        batches = [(batch, loader.batch_info) for batch in loader]
+        with pytest.raises(StopIteration):
+            next(loader)
+    valid = np.concatenate([batch["valid"] for batch, _ in batches])
+    assert valid.dtype == bool
+    assert valid.tolist() == [True] * 3 + [False, True, False] + [True] * 5 + [False]
+    ids = [one for _, info in batches for row in ids_of(info) for one in row]
+    assert ids == [*(f"test-{i}" for i in range(3)), "3", *(f"test-{i}" for i in range(4, 11))]
+    blank = {one.id: one.blanked for _, info in batches for row in info.rows for one in row if one.blanked}
+    assert blank == {"3": "torn", "test-5": "bad_array"}
+    assert [len(batch["input_tokens"]) for batch, _ in batches] == [4, 4, 4]
+    assert not batches[-1][0]["input_tokens"][-1].any()
+
+
+def test_it_asks_or_measures_the_loss_of_what_would_be_answered():
+    asked, learned = (next(eval_loader(Asked(3), kind=kind)) for kind in ("prompts", "train"))
+    assert not asked["loss_weights"].any()
+    assert learned["loss_weights"][:3].any(axis=1).all()
+
+
+def test_a_state_goes_on_with_the_next_batch_on_any_number_of_processes():
+    whole = [
+        (batch["input_tokens"], ids_of(loader.batch_info)) for loader in [eval_loader(Asked())] for batch in loader
+    ]
+    first = eval_loader(Asked())
+    next(first)
+    state = json.loads(json.dumps(first.get_state()))
+    parts = []
+    for index in range(2):
+        half = eval_loader(Asked(), process_index=index, process_count=2)
+        half.set_state(state)
+        parts.append([(batch["input_tokens"], ids_of(half.batch_info)) for batch in half])
+    for (tokens, ids), (top, top_ids), (bottom, bottom_ids) in zip(whole[1:], *parts, strict=True):
+        np.testing.assert_array_equal(tokens, np.concatenate([top, bottom]))
+        assert ids == top_ids + bottom_ids
+
+
+def test_it_can_be_gone_through_again_and_any_batch_be_had():
+    loader = eval_loader(Asked())
+    start = loader.get_state()
+    once = [batch["input_tokens"] for batch in loader]
+    loader.set_state(start)
+    for step, batch in enumerate(loader):
+        np.testing.assert_array_equal(batch["input_tokens"], once[step])
+    np.testing.assert_array_equal(loader.batch_at(1)["input_tokens"], once[1])
+    with pytest.raises(ConfigError, match="from 0 to 2"):
+        loader.batch_at(3)
+
+
+def test_several_datasets_follow_each_other_in_the_order_given_which_a_state_belongs_to():
+    both = eval_loader(Asked(3, "a"), Asked(3, "b"))
+    ids = [one for _ in both for row in ids_of(both.batch_info) for one in row]
+    assert ids == [f"{split}-{i}" for split in "ab" for i in range(3)]
+    other = gm.make_eval_loader([Asked(4, "a"), Asked(2, "b")], batch_size=4, tokenizer="bytes", seq_len=1024)
+    with pytest.raises(ConfigError, match="differ"):
+        other.set_state(both.get_state())
+
+
+def test_names_say_their_split(sample_dir):
+    settings = {"data_dir": sample_dir, "tokenizer": "bytes", "kind": "train", "seq_len": 6144}
+    named = gm.make_eval_loader("pixmo-count:train", batch_size=2, **settings)
+    assert len(named) == len(gm.get_dataset("pixmo_count", "train", data_dir=sample_dir)) / 2
+    with pytest.raises((ConfigError, StoreError), match="nothing"):
+        gm.make_eval_loader("pixmo_count", split="nothing", batch_size=2, **settings)
+
+
+def test_on_a_mesh_every_array_is_global_and_the_mask_lies_with_the_rows():
+    mesh = jax.make_mesh((4, 2), ("data", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    local = [batch["input_tokens"] for batch in eval_loader(Asked())]
+    loader = eval_loader(Asked(), mesh=mesh)
+    for wanted, batch in zip(local, loader, strict=True):
+        np.testing.assert_array_equal(np.asarray(batch["input_tokens"]), wanted)
+        assert batch["valid"].sharding.spec == jax.sharding.PartitionSpec(("data",))
+
+
+def test_evaluation_has_one_form_for_every_seed():
+    question = {
+        "style": "video_multiple_choice",
+        "question": "Which?",
+        "options": ["one", "two", "three"],
+        "answer_idx": 1,
+    }
+    texts = set()
+    for seed in range(8):
+        loader = eval_loader(OneQuestion(question), seed=seed, batch_size=1, stage="sft", seq_len=1024)
+        texts.add(next(loader)["input_tokens"].tobytes())
+    assert len(texts) == 1
+
+
+class OneQuestion(gm.Dataset):
+    def __init__(self, question):
+        self.question = question
+
+    def __len__(self):
+        return 1
+
+    def get(self, item, rng):
+        return self.question
+
+
+def test_what_is_nothing_to_evaluate_is_refused():
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        eval_loader(Asked(0))
+    with pytest.raises(ConfigError, match="does not divide"):
+        eval_loader(Asked(), process_index=0, process_count=3)
+    with pytest.raises(ConfigError, match="whole number"):
+        eval_loader(Asked(), seed=0.5)
+    with pytest.raises(ConfigError, match="no dataset that this loader filters"):
+        eval_loader(Asked()).active_indices("Asked")
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=4).filter(any), st.integers(1, 9))
+def test_a_plan_has_every_example_once_whatever_the_sizes(sizes, batch_size):
+    named = {f"set{i}": size for i, size in enumerate(sizes)}
+    batches = [*EachOnce(named, batch_size)]
+    draws = [example.draw for batch in batches for row in batch.rows for example in row]
+    assert draws == [Draw(name, 0, index) for name, size in named.items() for index in range(size)]
+    assert all(len(batch.rows) == batch_size for batch in batches)

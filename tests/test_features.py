@@ -1,0 +1,146 @@
+"""Labelled features through the loader: mixing, faults and places in the run are those of any other stage."""
+
+import json
+
+import numpy as np
+import pytest
+
+import grain_molmo as gm
+from grain_molmo.errors import ConfigError, ExampleError, StoreError
+
+
+class Labelled(gm.Dataset):
+    """Features that say which example they are of."""
+
+    def __init__(self, size=50, first=0, shape=(8,), **faulty):
+        self.size, self.first, self.shape, self.faulty = size, first, shape, faulty
+
+    def __len__(self):
+        return self.size
+
+    def get(self, item, rng):
+        if item in self.faulty.get("raises", ()):
+            raise gm.ExampleError("torn", "half of it is missing")
+        features = np.full(self.shape, self.first + item, np.float16)
+        if item in self.faulty.get("nan", ()):
+            features.flat[0] = np.nan
+        label = "cat" if item in self.faulty.get("named", ()) else item % 3
+        return {"features": features, "label": label, "metadata": {"id": f"x{self.first + item}"}}
+
+
+STAGE = gm.Stage(kind="features", mixture={"low": 3, "high": 1}, batch_size=8)
+
+
+def loader_of(low=None, high=None, **settings):
+    datasets = {"low": low or Labelled(), "high": high or Labelled(20, 1000)}
+    return gm.make_loader(STAGE, datasets=datasets, num_threads=2, **settings)
+
+
+def test_batches_hold_features_and_their_labels_one_example_a_row():
+    loader = loader_of()
+    for _ in range(6):
+        batch = next(loader)
+        assert {key: (value.shape, value.dtype) for key, value in batch.items()} == {
+            "features": ((8, 8), np.float32),
+            "labels": ((8,), np.int32),
+            "loss_weights": ((8,), np.float32),
+        }
+        for row, (one,) in enumerate(loader.batch_info.rows):
+            assert one.id == f"x{batch['features'][row, 0]:.0f}"
+            assert batch["labels"][row] == one.index % 3
+            assert one.metadata == {"id": one.id}
+
+
+def test_epochs_and_weights_are_those_of_a_mixture():
+    loader = loader_of(batch_size=20)
+    visits = [
+        (one.dataset, one.epoch, one.index)
+        for _ in range(20)
+        for _ in [next(loader)]
+        for (one,) in loader.batch_info.rows
+    ]
+    assert len(visits) == len(set(visits))
+    assert np.mean([name == "low" for name, _, _ in visits]) == pytest.approx(0.75, abs=0.05)
+    assert {index for name, epoch, index in visits if (name, epoch) == ("low", 0)} == set(range(50))
+
+
+def test_a_state_goes_on_on_another_number_of_processes():
+    loader = loader_of()
+    for _ in range(3):
+        next(loader)
+    state = json.loads(json.dumps(loader.get_state()))
+    rest = [next(loader) for _ in range(4)]
+    halves = [loader_of(process_index=index, process_count=2) for index in range(2)]
+    for half in halves:
+        half.set_state(state)
+    for batch in rest:
+        parts = [next(half) for half in halves]
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, np.concatenate([part[key] for part in parts]))
+    np.testing.assert_array_equal(loader.batch_at(3)["features"], rest[0]["features"])
+
+
+def test_an_example_that_cannot_be_used_keeps_its_row_without_weight_and_moves_nothing():
+    faults = {"raises": {7}, "nan": {9}, "named": {11}}
+    whole, faulty = loader_of(), loader_of(Labelled(**faults))
+    for _ in range(12):
+        batch, other = next(whole), next(faulty)
+        blank = np.array([bool(row[0].blanked) for row in faulty.batch_info.rows])
+        np.testing.assert_array_equal(other["loss_weights"], np.where(blank, 0, 1))
+        np.testing.assert_array_equal(other["features"], np.where(blank[:, None], 0, batch["features"]))
+        np.testing.assert_array_equal(other["labels"], np.where(blank, 0, batch["labels"]))
+    counted = faulty.stats()
+    assert counted["skipped_media"].keys() == {"torn", "bad_features", "bad_label"}
+    assert counted["loss_weight"] == counted["examples"] - sum(counted["skipped_media"].values())
+
+
+def test_a_policy_may_stop_at_the_first_that_cannot_be_used():
+    loader = loader_of(Labelled(raises={*range(1, 50)}), policy=gm.FaultPolicy(action="raise"))
+    with pytest.raises((ExampleError, gm.errors.MediaError), match=r"low example \d+ .*half of it is missing"):
+        next(loader)
+    few_in_a_row = gm.FaultPolicy(max_in_a_row=15)
+    loader = loader_of(Labelled(raises={*range(0, 50, 2)}), policy=few_in_a_row)
+    for _ in range(40):  # usable ones between them: never all of sixteen
+        next(loader)
+
+
+def test_features_of_several_shapes_or_none_are_refused():
+    with pytest.raises(ConfigError, match=r"high \[4\], low \[8\]"):
+        loader_of(high=Labelled(20, shape=(4,)))
+
+    class Silent(gm.Dataset):
+        def __len__(self):
+            return 3
+
+        def get(self, item, rng):
+            return {"messages": ["a", "b"]}
+
+    with pytest.raises(ConfigError, match=r"low is of no use .*the example has no features"):
+        loader_of(Silent())
+
+
+def test_a_lost_shard_stops_the_run():
+    class Lost(Labelled):
+        def get(self, item, rng):
+            if item:
+                raise StoreError("shard 3 is missing")
+            return super().get(item, rng)
+
+    loader = loader_of(Lost())
+    with pytest.raises(StoreError, match="shard 3"):
+        next(loader)
+
+
+def test_mastered_features_are_filtered_like_any_examples():
+    loader = loader_of(curriculum={"low": gm.Curriculum(filter_threshold=0.5)})
+    next(loader)
+    report = loader.filter({f"x{i}": 1.0 for i in range(40)})
+    assert (report["low"].removed, report["low"].active) == (40, 10)
+    low = {
+        one.index
+        for _ in range(20)
+        for _ in [next(loader)]
+        for (one,) in loader.batch_info.rows
+        if one.dataset == "low"
+    }
+    assert low == set(range(40, 50))
