@@ -18,7 +18,7 @@ class Curriculum:
     """When examples of a dataset are left out of training: see `choose_removals`.
 
     Attributes:
-        filter_threshold: examples with a score above it may be left out, as long as the run goes.
+        filter_threshold: examples with a score above it may be left out, for the rest of the run.
         max_filter_percentage: share of the examples still active that one call may leave out, from 0 to 1.
 
     Raises:

@@ -160,7 +160,7 @@ def test_an_index_of_another_seed_is_not_used(indexed):
 # ---- damage ----
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.integers(0, 50 * 16 + 31), change=st.integers(1, 255), cut=st.booleans())
 def test_a_damaged_file_is_refused_or_left_alone(indexed, caplog, where, change, cut):
     encoder = make_encoder()
