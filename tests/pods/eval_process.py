@@ -30,8 +30,10 @@ class Questions(gm.Dataset):
         return N_EXAMPLES
 
     def get(self, item, rng):
-        if item in MISSING:
+        if item == MISSING[0]:
             raise ExampleError("gone", "there is nothing here")
+        if item in MISSING:
+            return {"messages": [], "metadata": {"id": f"q{item}"}}
         example = {"messages": [{"role": "user", "content": f"What is {item}?"}], "metadata": {"id": f"q{item}"}}
         if item in BROKEN:
             return {**example, "image": np.zeros((30, 40, 3), np.float32)}  # pixels are uint8
