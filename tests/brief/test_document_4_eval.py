@@ -39,9 +39,7 @@ def test_the_points_evaluation_runs(sample_dir, checkpoint, tmp_path, monkeypatc
     assert len({row["example_id"] for row in rows}) == len(rows) == summary["examples"]
 
 
-def test_the_dense_caption_evaluation_writes_what_scorers_need(
-    sample_dir, checkpoint, tmp_path, monkeypatch, capsys
-):
+def test_the_dense_caption_evaluation_writes_what_scorers_need(sample_dir, checkpoint, tmp_path, monkeypatch, capsys):
     """`torchrun ... eval.py --task dense_caption_eval /path/to/checkpoint`, and its predictions.json.
 
     The scorer asks a paid model; here it is seen that all it needs is in the file.
