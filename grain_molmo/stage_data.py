@@ -42,13 +42,13 @@ def open_datasets(
 
 
 def open_to_evaluate(
-    wanted: str | Dataset | Sequence[str | Dataset], split: str, data_dir: PathLike | None
+    wanted: str | Dataset | Sequence[str | Dataset], split: str | None, data_dir: PathLike | None
 ) -> dict[str, Dataset]:
     """Datasets to go through one after the other, by name, in this order; a name that comes again gets a number.
 
     Args:
         wanted: a name, "name:split" or a dataset; or several.
-        split: of names that don't say one.
+        split: of names that don't say one; None: see `open_named`.
         data_dir: where the converted ones are.
 
     Raises:
@@ -58,13 +58,23 @@ def open_to_evaluate(
     opened: dict[str, Dataset] = {}
     for one in [wanted] if isinstance(wanted, str | Dataset) else wanted:
         if isinstance(one, str):
-            base, _, own_split = one.partition(":")
-            name, dataset = canonical_name(base), open_dataset(base, own_split or split, data_dir)
+            name, dataset = canonical_name(one.partition(":")[0]), open_named(one, split, data_dir)
         else:
             name, dataset = type(one).__name__, one
         opened[name if name not in opened else f"{name}.{len(opened)}"] = dataset
     _check_stores(opened.values())
     return opened
+
+
+def open_named(name: str, split: str | None, data_dir: PathLike | None) -> Dataset:
+    """The dataset of "name:split", or of "name" and the split; without one its "validation", or else its "test"."""
+    base, _, own_split = name.partition(":")
+    if own_split or split:
+        return open_dataset(base, own_split or split or "", data_dir)
+    try:
+        return open_dataset(base, "validation", data_dir)
+    except MissingSplitError:
+        return open_dataset(base, "test", data_dir)
 
 
 def _given(stage: Stage, datasets: Mapping[str, Dataset], listed: Collection[str]) -> dict[str, Dataset]:
