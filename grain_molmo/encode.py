@@ -94,6 +94,7 @@ class LostExample:
         n_tokens, n_crops, n_pooled: the place it takes.
         reason: why, in a short stable word.
         detail: what exactly was wrong.
+        id: the example's own, where it is known.
     """
 
     draw: Draw
@@ -102,6 +103,7 @@ class LostExample:
     n_pooled: int
     reason: str
     detail: str
+    id: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,14 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def all_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated rows of all sets, converted; tests that use it share the xdist group "all_sets"."""
+    folder = tmp_path_factory.mktemp("all_sets")
+    assert convert(["all", "--sample", "--rows", "10", "--data-dir", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
 def open_loader(sample_dir: Path) -> Iterator[Callable[..., gm.Loader]]:
     """Makes small loaders over the sample, closed behind the test."""

@@ -14,6 +14,7 @@ from grain_molmo.testing import fit, repeat, whole
 from grain_molmo.testing.findings import CHECKS, CheckReport, DatasetCheckError, Finding
 from grain_molmo.testing.form import form_problems
 from grain_molmo.testing.media import media_problems
+from grain_molmo.testing.threads import asked_by_threads
 from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.chosen import with_chosen_as_video
@@ -164,7 +165,7 @@ class _Check:
         yield from found
         # Where one call knows of another, nothing can be said of what follows.
         steady = [] if found else self.steady
-        found = list(repeat.asked_by_threads(self.dataset, steady, self.seed))
+        found = list(asked_by_threads(self.dataset, steady, self.seed))
         yield from found
         steady = _without(steady, found)
         if isinstance(copy, Finding):
