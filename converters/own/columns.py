@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from converters.rows import Row
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm", "pgm", "pbm")
@@ -38,6 +40,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "options": ("options", "choices"),
     "answer_idx": ("answer_idx", "answer_index", "correct_idx"),
     "explanation": ("explanation",),
+    "spatial_relation": ("spatial_relation",),
+    "features": ("features",),
     "caption": ("caption", "captions", "txt", "text", "alt", "alt_text", "sentences"),
     "points": ("points",),
     "point_scale": ("point_scale",),
@@ -105,6 +109,8 @@ def find_columns(names: tuple[str, ...], chosen: tuple[tuple[str, str], ...]) ->
 
 def is_empty(value: Any) -> bool:
     """Whether a table means "nothing" by it: null, NaN, or an empty text, list or dict."""
+    if isinstance(value, np.ndarray):
+        return value.size == 0
     return value is None or value != value or (isinstance(value, str | bytes | Sequence | Mapping) and not value)
 
 

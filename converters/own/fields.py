@@ -4,6 +4,7 @@ import datetime
 import decimal
 import json
 import math
+import re
 import string
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -15,7 +16,9 @@ from converters.own.columns import Columns
 from converters.own.media import is_base64
 from converters.rows import Row
 from grain_molmo.datasets.example_record import IMAGE, TEXT, VIDEO, to_annotation
+from grain_molmo.datasets.labelled import FEATURES, LABEL, with_features
 from grain_molmo.datasets.lessons import require_lesson, with_lesson
+from grain_molmo.datasets.spatial import relation_fields
 from grain_molmo.errors import ExampleError, RowError
 
 NOTHING_TO_LEARN = "nothing_to_learn"
@@ -44,24 +47,28 @@ def row_annotation(
         RowError: `nothing_to_learn` if no column says anything, or why what they say makes no sense.
     """
     given = _given(row, columns, values)
-    lesson = _lesson(given, shows, num_media)
-    if lesson is None:
-        raise RowError(NOTHING_TO_LEARN, f"no caption, answer, points or conversation in {', '.join(row) or 'the row'}")
-    used, fields = lesson
-    extra = {name: given[name] for name in _BESIDES if name in given}
-    used_columns = {columns.column(row, field) for field in (*used, *_BESIDES, "metadata")}
-    metadata = _metadata(row, columns, given.get("metadata"), used_columns)
     try:
-        example = with_lesson({**fields, **extra, "metadata": metadata}, shows)
-        require_lesson(example, [_PLACEHOLDER_SIZE] * num_media)
+        lesson = _lesson(given, shows, num_media)
+        labelled = _labelled(row, columns)
+        if lesson is None and labelled is None:
+            what = "no caption, answer, points, conversation or features"
+            raise RowError(NOTHING_TO_LEARN, f"{what} in {', '.join(row) or 'the row'}")
+        used, fields = lesson or ((), {})
+        features_used, features = labelled or ((), {})
+        extra = {name: given[name] for name in _BESIDES if name in given}
+        used_columns = {columns.column(row, field) for field in (*used, *features_used, *_BESIDES, "metadata")}
+        metadata = _metadata(row, columns, given.get("metadata"), used_columns)
+        example = with_lesson({**fields, **features, **extra, "metadata": metadata}, shows)
+        if lesson is not None:
+            require_lesson(example, [_PLACEHOLDER_SIZE] * num_media)
         return to_annotation(example, shows)
     except ExampleError as error:
         raise RowError(error.reason, error.detail) from error
 
 
 def has_lesson(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) -> bool:
-    """Whether the row says anything to learn. Raises RowError if what it says makes no sense."""
-    return _lesson(_given(row, columns, values), IMAGE, 0) is not None
+    """Whether the row says anything to learn. Raises RowError or ExampleError if what it says makes no sense."""
+    return _lesson(_given(row, columns, values), IMAGE, 0) is not None or _labelled(row, columns) is not None
 
 
 def _given(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def _given(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) -> dic
     return {field: value for field, value in given.items() if value is not None} | dict(values)
 
 
-_NOT_TEXT = ("image", "video", "sha256", "id")
+_NOT_TEXT = ("image", "video", "sha256", "id", FEATURES)
 _BESIDES = ("style", "subtitle")  # what any kind of lesson may have
 
 Lesson = tuple[tuple[str, ...], dict[str, Any]]
@@ -98,11 +105,36 @@ def _lesson(given: Mapping[str, Any], shows: str, num_media: int) -> Lesson | No
         used, fields = answer
         question = "\n".join(str(given[name]) for name in ("question", "input") if name in given)
         return ("question", "input", *used), {"question": question, **fields}
+    if "spatial_relation" in given and "label" in given:
+        relation = {**_those(given, "spatial_relation")[1], "label": _whole(given["label"])}
+        return ("spatial_relation", "label", "caption"), relation_fields({**relation, "captions": given.get("caption")})
     if "count" in given and is_named:
         return _those(given, "count", "label", "object_names", "question")
     if "caption" in given:
         return ("caption",), _captions(given["caption"], shows)
     return None
+
+
+def _labelled(row: Row, columns: Columns) -> Lesson | None:
+    """The row's features as an array, and their label; None if it has no column of numbers for them.
+
+    Raises ExampleError: `bad_features`, `not_finite`, `bad_label`.
+    """
+    features = columns.value(row, FEATURES)
+    if not _is_numbers(features):
+        return None
+    return (FEATURES, LABEL), with_features({FEATURES: features, LABEL: _whole(columns.value(row, LABEL))})
+
+
+def _is_numbers(value: Any) -> bool:
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, np.ndarray) or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _whole(value: Any) -> Any:
+    """A number where a table has it as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d{1,10}", value) else value
 
 
 def _those(given: Mapping[str, Any], *names: str) -> Lesson:

@@ -21,9 +21,12 @@ from converters.own.tables import (
     split_of,
     visible_files,
 )
+from converters.own.tensors import tensor_parts, tensor_rows
 from converters.rows import Rows
 from converters.sources import SourceSplit, open_source, state_of_files
+from grain_molmo.datasets.feature_table import is_tensor_file
 from grain_molmo.errors import ConfigError
+from grain_molmo.tensors import TENSOR_SUFFIXES
 
 
 def open_splits_of(
@@ -51,6 +54,8 @@ def open_splits_of(
 def _kind_of(path: Path) -> str:
     """What a local source is, by its files."""
     if path.is_file():
+        if is_tensor_file(path):
+            return "tensors"
         return "webdataset" if is_tar(path) else "records" if is_records(path) else "table"
     if is_saved_to_disk(path):
         return "hf"
@@ -62,6 +67,8 @@ def _kind_of(path: Path) -> str:
     if any(map(is_records, names)):
         return "records"
     tables = [one for one in names if is_table(one)]
+    if not tables and names and all(map(is_tensor_file, names)):
+        return "tensors"
     return "folder" if not tables or any(one.name.startswith("metadata.") for one in tables) else "table"
 
 
@@ -132,6 +139,10 @@ def _folder(path: Path, own: OwnSource) -> tuple[list[Part], Opener]:
     return [Part(split, ()) for split, found in rows.items() if len(found)], lambda part: rows[part.split]
 
 
+def _tensors(path: Path, own: OwnSource) -> tuple[list[Part], Opener]:
+    return tensor_parts(path), lambda part: tensor_rows(path, own)
+
+
 def _split_folders(path: Path) -> dict[str, Path]:
     """The folders of splits: those in a folder that holds nothing else but perhaps a note; else itself, "train"."""
     files = visible_files(path)
@@ -156,6 +167,7 @@ _PARTS: dict[str, Callable[[Path, OwnSource], tuple[list[Part], Opener]]] = {
     "webdataset": _tars,
     "tfds": _tfds,
     "records": _records,
+    "tensors": _tensors,
 }
 _MEANT = {
     "folder": "a folder of pictures",
@@ -164,6 +176,7 @@ _MEANT = {
     "webdataset": "tar shards",
     "tfds": "a TFDS folder",
     "records": "ArrayRecord or TFRecord files",
+    "tensors": f"files of features ({', '.join(TENSOR_SUFFIXES)})",
 }
 
 

@@ -21,11 +21,12 @@ from converters.own.source import KINDS, OwnSource
 from converters.own.tables import class_names
 from converters.rows import Row, Rows
 from converters.sets import is_set
-from converters.sources import SourceSplit
+from converters.sources import SourceSplit, state_of_files
 from converters.spec import Annotation, FromUrl, MediaSource, Place, SetSpec
 from grain_molmo.datasets.example_record import FORM
+from grain_molmo.datasets.labelled import FEATURES, as_features
 from grain_molmo.datasets.registry import dataset_names
-from grain_molmo.errors import ConfigError, RowError
+from grain_molmo.errors import ConfigError, ExampleError, RowError
 from grain_molmo.store import canonical_name
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def open_own(
     path = Path(source).expanduser()
     found = open_splits_of(source, own, splits, revision)
     _require_distinct(found)
-    own = _without_pages(own, found)
+    own = _without_pages(_features_alone(own, found), found)
     spec = _set_spec(name, own, path if path.exists() else None, found)
     opened = [_described(one, own) for one in found]
     for one in opened:
@@ -101,6 +102,16 @@ def _without_pages(own: OwnSource, sources: Sequence[SourceSplit]) -> OwnSource:
     return own
 
 
+def _features_alone(own: OwnSource, sources: Sequence[SourceSplit]) -> OwnSource:
+    """The source, with what a file of features says beside them meaning nothing more: no pictures are looked for."""
+    chosen = {column for _, column in own.columns}
+    beside = dict.fromkeys(name for one in sources for name in getattr(one.rows, "beside", ()) if name not in _NAMES)
+    return replace(own, columns=(*own.columns, *((NOTHING, name) for name in beside if name not in chosen)))
+
+
+_NAMES = ("id", "ids")
+
+
 def _first(rows: Rows, column: str) -> list[Any]:
     """What a column holds in the first rows that can be read."""
     values = []
@@ -121,6 +132,7 @@ def _looks_like_picture(url: Any) -> bool:
 def _described(one: SourceSplit, own: OwnSource) -> SourceSplit:
     """The split whose origin also says how it was read: all that decides the outcome."""
     choices = {"columns": [list(pair) for pair in own.columns], "values": dict(own.values), "media_dir": own.media_dir}
+    choices |= {"layers": own.layers, "labels": state_of_files([Path(own.labels)]) if own.labels else None}
     return replace(one, origin={**one.origin, **{k: v for k, v in choices.items() if v}, "form": FORM})
 
 
@@ -143,6 +155,10 @@ def _set_spec(name: str, own: OwnSource, root: Path | None, sources: Sequence[So
     """The set of such rows: each is an example, and is read by what its columns mean."""
     name_column = _identity_column(sources[0].rows)
     classes = {column: names for one in sources for column, names in class_names(one.rows.schema).items()}
+    by_field = find_columns(sources[0].rows.columns, own.columns).by_field
+    if by_field["features"] or by_field["spatial_relation"]:  # there a label is a number
+        classes = {column: names for column, names in classes.items() if column not in by_field["label"]}
+    shape = _feature_shape(sources[0].rows, own)
 
     top = root if root is not None and root.is_dir() else None
 
@@ -161,6 +177,9 @@ def _set_spec(name: str, own: OwnSource, root: Path | None, sources: Sequence[So
         row = {column: _named(value, classes.get(column)) for column, value in row.items()}
         shows, sources = shown(row, place)
         annotation = row_annotation(row, find_columns(tuple(row), own.columns), own.values, shows, len(sources))
+        if FEATURES in annotation and annotation[FEATURES].shape != shape:
+            found = list(annotation[FEATURES].shape)
+            raise RowError("bad_features", f"features are {found}, those of the first row {list(shape or ())}")
         url = next((one.url for one in sources if isinstance(one, FromUrl)), None)
         return {"url": url, **annotation} if url is not None else annotation
 
@@ -175,6 +194,17 @@ def _set_spec(name: str, own: OwnSource, root: Path | None, sources: Sequence[So
         parse=parse,
         media=lambda row, place: shown(row, place)[1],
     )
+
+
+def _feature_shape(rows: Rows, own: OwnSource) -> tuple[int, ...] | None:
+    """The shape of the first features that there are, which all others must have."""
+    for index in range(min(len(rows), _PEEKED_ROWS)):
+        with contextlib.suppress(RowError, ExampleError):
+            row = rows.row(index)
+            features = find_columns(tuple(row), own.columns).value(row, FEATURES)
+            if features is not None:
+                return as_features(features).shape
+    return None
 
 
 def _named(value: Any, names: Sequence[str] | None) -> Any:
@@ -209,5 +239,5 @@ def _says_something(rows: Rows, index: int, own: OwnSource) -> bool:
     try:
         row = rows.row(index)
         return has_lesson(row, find_columns(tuple(row), own.columns), own.values)
-    except RowError:
+    except (RowError, ExampleError):
         return True

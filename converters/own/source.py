@@ -9,7 +9,7 @@ from typing import Any
 from converters.own.columns import FIELDS
 from grain_molmo.errors import ConfigError
 
-KINDS = ("auto", "folder", "table", "hf", "webdataset", "tfds", "records")
+KINDS = ("auto", "folder", "table", "hf", "webdataset", "tfds", "records", "tensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,8 @@ class OwnSource:
         config: of a dataset of the hub.
         media_dir: where relative paths of rows start, instead of beside the rows.
         allow_any_path: rows may name files anywhere on this machine.
+        labels: file with the labels of features that have none of their own.
+        layers: files of a folder of features, by number or name; none: all.
     """
 
     kind: str = "auto"
@@ -31,6 +33,8 @@ class OwnSource:
     config: str | None = None
     media_dir: str | None = None
     allow_any_path: bool = False
+    labels: str | None = None
+    layers: tuple[str, ...] = ()
 
 
 def add_own_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +52,9 @@ def add_own_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config", help="config of a hub dataset")
     group.add_argument("--media-dir", metavar="DIR", help="where paths in rows start; default: beside the rows")
     group.add_argument("--allow-any-path", action="store_true", help="rows may name any file of this machine")
+    group.add_argument("--labels", metavar="FILE", help="of features whose file has none: .pt, .npy, ...")
+    layers_help = "of a folder of features with a file for each; default: all, stacked"
+    group.add_argument("--layers", nargs="+", default=[], metavar="LAYER", help=layers_help)
 
 
 def own_from_args(args: argparse.Namespace) -> OwnSource | None:
@@ -62,6 +69,8 @@ def own_from_args(args: argparse.Namespace) -> OwnSource | None:
         config=args.config,
         media_dir=args.media_dir,
         allow_any_path=args.allow_any_path,
+        labels=args.labels,
+        layers=tuple(args.layers),
     )
     return own if args.own_kind or own != OwnSource() else None
 

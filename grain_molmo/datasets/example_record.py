@@ -1,9 +1,9 @@
 """Examples as annotation records and back: the one form of what `write_dataset` and the plain sources store.
 
-The annotation of a record is `{"example": fields, "shows": "image" | "images" | "video"}`, the latter absent for text.
-The fields are those of the example without its media, which the record refers to. Of a video that is shown in chosen
-`Frames` it has their times, `"times_s"`. JSON has no tuples and no arrays, so
-both come back as lists; dicts with keys other than text come back as they were.
+The annotation of a record is `{"example": fields, "shows": "image" | "images" | "video", "features": array}`, the last
+two absent where there are none. The fields are those of the example without its media, which the record refers to. Of a
+video that is shown in chosen `Frames` it has their times, `"times_s"`. JSON has no tuples and no arrays, so both come
+back as lists; dicts with keys other than text come back as they were.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from grain_molmo.datasets.labelled import FEATURES
 from grain_molmo.errors import ExampleError
 from grain_molmo.vision.chosen import Frames
 
@@ -28,7 +29,7 @@ def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
     """The annotation of an example whose media are stored apart.
 
     Args:
-        example: its fields; `image` and `video` are passed over.
+        example: its fields; `image` and `video` are passed over, an array `features` is stored as one.
         shows: "image", "images", "video" or "".
 
     Raises:
@@ -37,8 +38,10 @@ def to_annotation(example: Mapping[str, Any], shows: str) -> dict[str, Any]:
     >>> to_annotation({"image": ..., "caption": "Red.", "metadata": {(0, 1.5): np.float32(2)}}, "image")
     {'example': {'caption': 'Red.', 'metadata': {'@items': [[[0, 1.5], 2.0]]}}, 'shows': 'image'}
     """
-    fields = {name: _field_to_json(value, name) for name, value in example.items() if name not in _MEDIA_FIELDS}
-    annotation = {"example": fields, "shows": shows} if shows else {"example": fields}
+    arrays = {FEATURES: example[FEATURES]} if isinstance(example.get(FEATURES), np.ndarray) else {}
+    apart = (*_MEDIA_FIELDS, *arrays)
+    fields = {name: _field_to_json(value, name) for name, value in example.items() if name not in apart}
+    annotation = {"example": fields, **({"shows": shows} if shows else {}), **arrays}
     chosen = example.get("image")
     return {**annotation, "times_s": chosen.timestamps.tolist()} if isinstance(chosen, Frames) else annotation
 
@@ -53,7 +56,10 @@ def _field_to_json(value: Any, name: Any) -> Any:
 
 
 def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Sequence[Any]) -> dict[str, Any]:
-    """The example of an annotation, with the media of its record put back. Raises KeyError if it is none."""
+    """The example of an annotation, with the media of its record put back, and features as float32.
+
+    Raises KeyError if it is none.
+    """
     shows = annotation.get("shows", TEXT)
     media: dict[str, Any] = {}
     if "times_s" in annotation:
@@ -62,6 +68,8 @@ def to_example(annotation: Mapping[str, Any], images: Sequence[Any], videos: Seq
         media["video"] = videos[0]
     elif shows:
         media["image"] = images[0] if shows == IMAGE else list(images)
+    if FEATURES in annotation:
+        media[FEATURES] = annotation[FEATURES].astype(np.float32)
     return {**media, **{name: _from_json(value) for name, value in annotation["example"].items()}}
 
 

@@ -190,7 +190,8 @@ def _labels(value: Any, where: Any, number: int) -> np.ndarray:
     if values.shape != (number,):
         raise ConfigError(f"{where}: labels are {list(values.shape)}, the features have {number:,} rows")
     try:
-        labels = values.astype(np.int32)
+        with np.errstate(invalid="ignore"):
+            labels = values.astype(np.int32)
         if values.dtype.kind in "biuf" and np.array_equal(labels.astype(values.dtype), values):
             return labels
     except (ValueError, TypeError, OverflowError):

@@ -16,11 +16,6 @@ _LABELS = np.iinfo(np.int32)
 _NUMBERS = "fiub"
 
 
-def is_labelled(example: Mapping[str, Any]) -> bool:
-    """Whether an example has features, whatever else it has."""
-    return example.get(FEATURES) is not None
-
-
 def as_features(value: Any) -> np.ndarray:
     """Features as an array of the shape that they have: float32, or the 16-bit type that they are of.
 
@@ -64,3 +59,13 @@ def as_label(value: Any, allowed: Sequence[int] | None = None) -> int:
     if allowed is not None and int(plain) not in allowed:
         raise ExampleError("bad_label", f"label is {plain!r}; it must be {' or '.join(map(str, allowed))}")
     return int(plain)
+
+
+def with_features(example: Mapping[str, Any]) -> dict[str, Any]:
+    """The example with its features as an array and its label as a number; as it is, if it has no features.
+
+    Raises ExampleError: `bad_features`, `not_finite`, `bad_label`.
+    """
+    if example.get(FEATURES) is None:
+        return dict(example)
+    return {**example, FEATURES: as_features(example[FEATURES]), LABEL: as_label(example.get(LABEL))}

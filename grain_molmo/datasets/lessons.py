@@ -22,6 +22,7 @@ SHORT_CAPTION_CHARS = 200
 """Captions up to this long are asked for as short ones, where the example gives no style."""
 
 _CONVERSATIONS = ("messages", "message_list", "multi_turn_messages", "questions")
+_LESSONS = (*_CONVERSATIONS, "question", "answer", "answers", "text", "points", "count")
 
 Fields = dict[str, Any]
 
@@ -68,6 +69,11 @@ def with_lesson(example: Mapping[str, Any], shows: str) -> Fields:
     if "caption" in fields and "text" not in fields:
         return {**_styled(fields, _caption_style(fields["caption"], shows)), "text": fields["caption"]}
     return fields
+
+
+def has_lesson(example: Mapping[str, Any]) -> bool:
+    """Whether an example asks or tells something; labelled features may do neither."""
+    return any(example.get(name) is not None for name in _LESSONS)
 
 
 def shown_by(example: Mapping[str, Any]) -> str:

@@ -16,10 +16,12 @@ from typing import Any, cast
 
 from grain_molmo.datasets.base import Dataset, StoreDataset
 from grain_molmo.datasets.evaluation import EVALUATION_DATASETS
+from grain_molmo.datasets.features import FeatureDataset
 from grain_molmo.datasets.molmo2 import MULTI_IMAGE_DATASETS
 from grain_molmo.datasets.molmo2_video import VIDEO_DATASETS
 from grain_molmo.datasets.pixmo import PIXMO_DATASETS
 from grain_molmo.datasets.prompts import MathCodePrompts
+from grain_molmo.datasets.spatial import SpatialRelations
 from grain_molmo.datasets.written import WrittenDataset, is_written, written_names
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import canonical_name, resolve_data_dir
@@ -40,7 +42,12 @@ CONVERTED_DATASETS: dict[str, DatasetFactory] = {
 }
 """The datasets of this library, all of which read the store."""
 
-_REGISTRY: dict[str, DatasetFactory] = {**CONVERTED_DATASETS, MathCodePrompts.NAME: MathCodePrompts}
+_REGISTRY: dict[str, DatasetFactory] = {
+    **CONVERTED_DATASETS,
+    MathCodePrompts.NAME: MathCodePrompts,
+    "feature_files": FeatureDataset,
+    "spatial_relations": SpatialRelations,
+}
 
 
 def register_dataset(name: str, factory: DatasetFactory) -> None:

@@ -129,14 +129,16 @@ class SpatialRelations(Dataset):
     @property
     def ids(self) -> list[str]:
         """The id of each example."""
-        return [f"{row:09d}" for row in self.rows_N.tolist()]
+        names = self._data["id"] if "id" in self._data.column_names else None
+        return [_identity(row, names[row] if names is not None else None) for row in self.rows_N.tolist()]
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item`.
 
         Raises ExampleError: as `relation_fields`; `missing_file` or `path_outside` for a picture that is none.
         """
-        row, identity = self._row(item), f"{self.rows_N[item]:09d}"
+        row = self._row(item)
+        identity = _identity(int(self.rows_N[item]), row.get("id"))
         try:
             fields = relation_fields(row)
             picture = {"image": FileImage(self._find(row["image_path"]))} if row.get("image_path") else {}
@@ -152,7 +154,7 @@ class SpatialRelations(Dataset):
         }
 
     def _row(self, item: int) -> dict[str, Any]:
-        return self._data[int(self.rows_N[item])]
+        return _with_relation_named(self._data, self._data[int(self.rows_N[item])])
 
     def _find(self, name: str) -> Path:
         """The picture of that name. Raises ExampleError("path_outside")."""
@@ -164,6 +166,10 @@ class SpatialRelations(Dataset):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path.name!r}, {self.split!r}, {len(self)} examples)"
+
+
+def _identity(row: int, name: Any) -> str:
+    return f"{row:09d}" if name is None else str(name)
 
 
 def _load_split(path: Path, split: str | None) -> tuple[str, Any]:
@@ -186,14 +192,22 @@ def _load_split(path: Path, split: str | None) -> tuple[str, Any]:
     return split, splits[split]
 
 
+def _with_relation_named(data: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its relation by name, where the table has it as the number of a class."""
+    names = getattr(data.features["spatial_relation"], "names", None)
+    relation = row["spatial_relation"]
+    is_class = names is not None and isinstance(relation, int) and 0 <= relation < len(names)
+    return {**row, "spatial_relation": names[relation]} if is_class else row
+
+
 def _checked_rows(path: Path, data: Any, on_error: str) -> tuple[np.ndarray, dict[str, int]]:
     """[N] int64, the rows whose relation and label are good, and how many are not by reason."""
     good: list[int] = []
     rejected: dict[str, int] = {}
-    columns = data.select_columns(list(_REQUIRED))
-    for row, values in enumerate(columns):
+    for row, values in enumerate(data.select_columns(list(_REQUIRED))):
         try:
-            checked_relation(values["spatial_relation"], values["label"])
+            named = _with_relation_named(data, values)
+            checked_relation(named["spatial_relation"], named["label"])
         except ExampleError as error:
             if on_error == "raise":
                 raise ConfigError(f"{path}: row {row}: {error.detail}; on_error='skip' leaves such rows out") from error

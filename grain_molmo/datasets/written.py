@@ -1,6 +1,7 @@
 """Datasets of one's own in the store: `write_dataset`, and reading back what it or a plain source wrote."""
 
 import contextlib
+import functools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from tqdm import tqdm
 from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, require
 from grain_molmo.datasets.example_media import example_media
 from grain_molmo.datasets.example_record import FORM, to_annotation, to_example
-from grain_molmo.datasets.lessons import require_lesson, with_lesson
+from grain_molmo.datasets.labelled import FEATURES, with_features
+from grain_molmo.datasets.lessons import has_lesson, require_lesson, with_lesson
 from grain_molmo.datasets.spool import Item, ItemSpool
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError, StoreError
 from grain_molmo.store import (
@@ -72,6 +74,12 @@ class WrittenDataset(StoreDataset):
         super().__init__(split, data_dir)
         if not is_written(data_dir, self.NAME):
             raise ConfigError(f"{name} was converted, but not as whole examples; open it by the name of its set")
+
+    @functools.cached_property
+    def feature_shape(self) -> tuple[int, ...] | None:
+        """Shape of an example's features; None if the first has none."""
+        features = self.records[0].annotation.get(FEATURES) if len(self) else None
+        return None if features is None else features.shape
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item` as it was written, its media as LazyImage or LazyVideo; draws nothing.
@@ -132,7 +140,8 @@ def write_dataset(
 
     Args:
         examples: dicts as `Dataset` describes them, or in the forms of `with_lesson` (`caption`, `question` and
-            `answer`, `points`, `count`, ...). `image` may also be the path or the bytes of a file, which are kept as
+            `answer`, `points`, `count`, ...), or labelled features: `features`, an array, and `label`, a whole number.
+            `image` may also be the path or the bytes of a file, which are kept as
             they are; pixels are stored without loss. `video` is the path or the bytes of a file, or a LazyVideo. A
             dataset gives each example once, with the random choices of `dataset[i]`.
         data_dir: the store's folder; None: $GRAIN_MOLMO_DATA.
@@ -236,9 +245,10 @@ def to_item(index: int, example: Mapping[str, Any], split: str = "train") -> Ite
     if not isinstance(example.get("metadata") or {}, Mapping):
         raise ExampleError("bad_metadata", f"metadata is {type(example['metadata']).__name__}, not a dict")
     shows, media = example_media(example)
-    fields = with_lesson(example, shows)
+    fields = with_features(with_lesson(example, shows))
     shown = [medium.ref for medium in media if medium.ref.kind != "frames"]
-    require_lesson(fields, [(ref.width, ref.height) for ref in shown])
+    if FEATURES not in fields or has_lesson(fields):
+        require_lesson(fields, [(ref.width, ref.height) for ref in shown])
     if shown and (facts := shown[0].video) is not None:
         metadata = fields.get("metadata", {})
         clip_window(facts.duration_s, metadata.get("clip_start_time"), metadata.get("clip_end_time"))

@@ -1,4 +1,4 @@
-"""Arrays in annotation records, as bytes beside their JSON: in digits they would take three to five times as much."""
+"""Arrays in annotation records, as bytes beside their JSON: in digits they would take five times as much."""
 
 import json
 import math
@@ -35,11 +35,11 @@ def encode_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, list[bytes]]:
 
 
 def decode_arrays(fields: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
-    """The arrays of a record's features by name, read-only. Raises ValueError or KeyError if the features are no arrays."""
+    """The arrays of a record's features by name, read-only. Raises ValueError or KeyError if they are none."""
     if _NAMES not in fields:
         return {}
     parts = zip(fields[_NAMES], fields[_SHAPES], fields[_DTYPES], fields[_DATA], strict=True)
-    return {name.decode(): _decoded(json.loads(shape), dtype.decode(), data) for name, shape, dtype, data in parts}
+    return {name.decode(): _decoded(json.loads(shape), kind.decode(), data) for name, shape, kind, data in parts}
 
 
 def _decoded(shape: Any, dtype: str, data: bytes) -> np.ndarray:

@@ -51,9 +51,16 @@ def view(
         raise ValueError(f"its shape {_short(shape)} comes to {num_bytes:,} bytes where {len(data):,} are stored")
     if num_bytes == 0:
         return np.zeros(tuple(shape), dtype)
-    byte_strides = None if strides is None else tuple(stride * dtype.itemsize for stride in strides)
-    # The constructor itself refuses what would reach beyond the buffer.
-    return np.ndarray(tuple(shape), dtype, data, offset * dtype.itemsize, byte_strides)
+    steps = _row_by_row(shape) if strides is None else strides
+    reach = (offset + 1 + sum((size - 1) * step for size, step in zip(shape, steps, strict=True))) * dtype.itemsize
+    if reach > len(data):
+        raise ValueError(f"its shape {_short(shape)} reaches to byte {reach:,} where {len(data):,} are stored")
+    byte_steps = tuple(step * dtype.itemsize for step in steps)
+    return np.ndarray(tuple(shape), dtype, data, offset * dtype.itemsize, byte_steps)
+
+
+def _row_by_row(shape: Sequence[int]) -> list[int]:
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _short(shape: Sequence[object]) -> str:

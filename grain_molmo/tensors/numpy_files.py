@@ -1,18 +1,25 @@
-"""Arrays of `.npy` and `.npz` files, mapped where they are not compressed."""
+"""Arrays of `.npy` and `.npz` files, mapped where they are not compressed.
 
-import io
+The header is read here: NumPy's own reader also repairs those of Python 2, by a tokenizer that fails in its own ways.
+"""
+
+import ast
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from grain_molmo.errors import ConfigError
 from grain_molmo.tensors.archive import read_archive
 from grain_molmo.tensors.mapped import map_file, view
 
-_MOST_HEADER_BYTES = 1 << 16
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_KINDS = "biufUS"  # numbers, and text for the ids of rows
+_MAGIC = b"\x93NUMPY"
+_LENGTH_BYTES = {1: 2, 2: 4}  # of the header's length, by version; the third is for tables
+_MOST_HEADER_BYTES = 10_000
+_PLAIN_DTYPE = re.compile(r"[<>|=]?[biufUS]\d+")  # numbers, and text for the ids of rows
+
+_DAMAGE = (ValueError, TypeError, KeyError, SyntaxError, OverflowError, MemoryError, RecursionError)
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -27,18 +34,31 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(data: np.ndarray, where: str) -> np.ndarray:
-    header = io.BytesIO(data[:_MOST_HEADER_BYTES].tobytes())
     try:
-        version = npy.read_magic(header)
-        if version not in _READERS:
-            raise ValueError(f"version {version} of the format is for tables")
-        shape, is_fortran, dtype = _READERS[version](header)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects, which only running code could bring back; save numbers alone")
-        if dtype.kind not in _KINDS:
-            raise ValueError(f"its elements are {dtype}; save them as float32")
+        header, start = _header(data)
+        shape, is_fortran, dtype = header["shape"], header["fortran_order"], _dtype(header["descr"])
         # In Fortran's order the last dimension of the mirrored shape is the one whose elements lie together.
-        found = view(data[header.tell() :], dtype, shape[::-1] if is_fortran else shape)
-    except (ValueError, TypeError, OSError, OverflowError, MemoryError, RecursionError) as error:
+        found = view(data[start:], dtype, shape[::-1] if is_fortran else shape)
+    except _DAMAGE as error:
         raise ConfigError(f"{where} does not read as a NumPy array ({error})") from error
     return found.T if is_fortran else found
+
+
+def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
+    """What the header says, and where the elements begin."""
+    start = data[:12].tobytes()
+    if not start.startswith(_MAGIC) or len(start) < 12 or start[6] not in _LENGTH_BYTES:
+        raise ValueError(f"it begins with {start[:8]!r}")
+    begin = 8 + _LENGTH_BYTES[start[6]]
+    length = int.from_bytes(start[8:begin], "little")
+    if length > _MOST_HEADER_BYTES:
+        raise ValueError(f"its header has {length:,} bytes")
+    return ast.literal_eval(data[begin : begin + length].tobytes().decode("latin1").strip()), begin + length
+
+
+def _dtype(described: Any) -> np.dtype:
+    if described == "|O":
+        raise ValueError("it holds Python objects, which only running code could bring back; save numbers alone")
+    if not isinstance(described, str) or not _PLAIN_DTYPE.fullmatch(described):
+        raise ValueError(f"its elements are {described!r:.80}; save them as float32")
+    return np.dtype(described)

@@ -45,7 +45,9 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 def _tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
     start, stop = entry["data_offsets"]
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    if not 0 <= start <= stop <= len(data):
+        raise ValueError(f"a tensor should lie at {start} to {stop} of {len(data):,} bytes")
     found = view(data[start:stop], dtype, shape)
-    if not 0 <= start <= stop <= len(data) or found.nbytes != stop - start:
-        raise ValueError(f"a tensor of {found.nbytes:,} bytes should lie at {start} to {stop} of {len(data):,}")
+    if found.nbytes != stop - start:
+        raise ValueError(f"a tensor of {found.nbytes:,} bytes should lie at {start} to {stop}")
     return found

@@ -1,7 +1,7 @@
 """`check_dataset`: all that a dataset promises to the loader and to people, tried out."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from grain_molmo.testing.media import media_problems
 from grain_molmo.testing.threads import asked_by_threads
 from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.vision.chosen import with_chosen_as_video
 
 
 def check_dataset(
@@ -131,6 +132,8 @@ class _Check:
             cure = "mend it, or raise grain_molmo.ExampleError(reason, detail) to have the example left out"
             yield Finding(check="get", what=f"get raised {told(known.error)}", cure=cure, index=index)
             return
+        if isinstance(example, Mapping):
+            example = with_chosen_as_video(example)
         problems = list(form_problems(example))
         if not any(problem.check == "format" for problem in problems):
             problems += media_problems(example)

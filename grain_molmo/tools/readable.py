@@ -88,7 +88,7 @@ def _one_line(value: Any) -> str:
     if isinstance(value, np.ndarray) and value.size > _ENTRIES:
         return f"{list(value.shape)} {value.dtype}"
     if isinstance(value, np.ndarray):
-        value = (value.round(2) if value.dtype.kind == "f" else value).tolist()
+        value = (value.astype(float).round(2) if value.dtype.kind in "fV" else value).tolist()
     if isinstance(value, Mapping):
         return "  ".join(f"{printable(str(key))}: {_one_line(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):

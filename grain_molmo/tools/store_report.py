@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grain_molmo.errors import StoreError
 from grain_molmo.store import (
     AnnotationSource,
@@ -247,6 +249,8 @@ def _null_last(item: tuple[type, list[Any]]) -> tuple[bool, str]:
 def _name_type(kind: type, values: list[Any]) -> str:
     if kind is type(None):
         return "null"
+    if kind is np.ndarray:
+        return " | ".join(dict.fromkeys(f"{value.dtype}{list(value.shape)}" for value in values))
     if kind is list:
         return f"list[{type_of(itertools.chain.from_iterable(values))}]"
     if kind is dict:
