@@ -17,7 +17,7 @@ from grain_molmo.text.assemble import TokenArrays, assemble, assemble_prompt, tr
 from grain_molmo.text.format import format_example
 from grain_molmo.text.subtitles import subtitle_text
 from grain_molmo.text.tokenizer import Tokenizer
-from grain_molmo.vision.chosen import Frames, shown_times
+from grain_molmo.vision.chosen import shown_times, with_chosen_as_video
 from grain_molmo.vision.crops import select_tiling
 from grain_molmo.vision.frames import FrameSampling, clip_window
 from grain_molmo.vision.pictures import picture_size_hw
@@ -94,6 +94,7 @@ class LostExample:
         n_tokens, n_crops, n_pooled: the place it takes.
         reason: why, in a short stable word.
         detail: what exactly was wrong.
+        id: the example's own, where it is known.
     """
 
     draw: Draw
@@ -102,6 +103,7 @@ class LostExample:
     n_pooled: int
     reason: str
     detail: str
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,7 @@ class Encoder:
         self, dataset: str, example: Mapping[str, Any], rng: np.random.RandomState
     ) -> tuple[TokenArrays, Sequence[MediaSlot]]:
         stage, rule = self.stage, self.stage.rule(dataset)
-        if isinstance(example.get("image"), Frames) and example.get("video") is None:
-            example = {**example, "video": example["image"], "image": None}
+        example = with_chosen_as_video(example)
         if example.get("video") is not None:
             conversations, visual_tokens, slots = self._with_video(example, rng)
         else:

@@ -21,7 +21,7 @@ def encode_or_lose(encoder: Encoder) -> Callable[[PlannedExample], EncodedExampl
         try:
             return encoder(planned.draw)
         except ExampleError as error:
-            return LostExample(planned.draw, 0, 0, 0, error.reason, error.detail)
+            return LostExample(planned.draw, 0, 0, 0, error.reason, error.detail, error.example_id)
 
     return encode
 
@@ -74,7 +74,7 @@ class ExamplePlanner:
         try:
             encoded = self.encoder(planned.draw)
         except ExampleError as error:
-            return LostExample(planned.draw, *lengths, error.reason, error.detail)
+            return LostExample(planned.draw, *lengths, error.reason, error.detail, error.example_id)
         if encoded.lengths[:3] != lengths:
             draw = planned.draw
             problem = f"planned as (tokens, crops, pooled) = {lengths}, it has {encoded.lengths[:3]} now"

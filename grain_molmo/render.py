@@ -211,7 +211,7 @@ def _place_row(
             dataset=example.draw.dataset,
             epoch=example.draw.epoch,
             index=example.draw.index,
-            id=str(example.draw.index),
+            id=example.id or str(example.draw.index),
             segment=segment,
             tokens=tokens,
             crops=crops,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Meshes need devices: eight on the CPU, which must be said before JAX starts.
@@ -12,6 +13,10 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 
 import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
+
+# A busy machine is no fault of the code.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 PRETRAINING_SETS = ["pixmo-cap", "pixmo-points", "pixmo-count", "pixmo-docs", "pixmo-cap-qa"]
 SMALL = {"batch_size": 2, "seq_len": 6144, "num_threads": 2}
@@ -22,6 +27,14 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated rows of the sets of pretraining, converted; tests that use it share the xdist group "loader"."""
     folder = tmp_path_factory.mktemp("sample")
     assert convert([*PRETRAINING_SETS, "--sample", "--rows", "24", "--data-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def all_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated rows of all sets, converted; tests that use it share the xdist group "all_sets"."""
+    folder = tmp_path_factory.mktemp("all_sets")
+    assert convert(["all", "--sample", "--rows", "10", "--data-dir", str(folder)]) == 0
     return folder
 
 

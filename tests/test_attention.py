@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.experimental import pallas as pl
 
@@ -66,7 +66,6 @@ trees = st.builds(
 rows = st.lists(trees, max_size=5).map(packed)
 
 
-@settings(deadline=None)
 @given(rows, st.sampled_from(MODES))
 def test_the_mask_is_the_rule_read_aloud(row, mode):
     arrays, ids, subsegments = row
@@ -74,14 +73,12 @@ def test_the_mask_is_the_rule_read_aloud(row, mode):
     np.testing.assert_array_equal(mask, rule_read_aloud(ids, subsegments, mode))
 
 
-@settings(deadline=None)
 @given(rows, st.sampled_from(MODES))
 def test_only_a_row_without_examples_has_queries_without_a_key(row, mode):
     arrays, ids, _ = row
     assert (np.asarray(attention_mask(arrays, mode, BASE)).any(axis=2) == (ids >= 0).any()).all()
 
 
-@settings(deadline=None)
 @given(rows, st.sampled_from(MODES), st.sampled_from([4, 8, 16]), st.sampled_from([4, 8, 24]))
 def test_a_block_that_is_skipped_is_empty_and_one_without_a_mask_is_full(row, mode, q_size, k_size):
     arrays, _, _ = row

@@ -99,7 +99,7 @@ def test_every_token_of_a_frame_pools_nine_patches_of_that_frame():
     assert pooling[81 + 10].tolist() == [729 + (3 + y) * 27 + 3 + x for y in range(3) for x in range(3)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seq_len=st.integers(300, 6000), seconds=st.integers(1, 90), cues=st.integers(0, 20))
 def test_as_many_frames_are_shown_as_a_row_has_room_for(seq_len, seconds, cues):
     subtitle = {(float(i), i + 0.5): "la" * i for i in range(cues)}

@@ -207,7 +207,7 @@ examples = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(examples, max_size=5), st.sampled_from([2, 4]))
 def test_context_shards_change_nothing_of_what_a_row_shows(kinds, n_context):
     row, crops = [], 0

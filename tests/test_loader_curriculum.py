@@ -108,7 +108,7 @@ def test_a_run_stopped_before_or_after_a_filter_takes_effect_goes_on_the_same(st
 steps_and_parts = st.lists(st.tuples(st.integers(0, 9), st.integers(2, 9)), min_size=1, max_size=3)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filters=steps_and_parts, stops=st.sets(st.integers(1, 11), max_size=3))
 def test_any_filters_and_any_stops_give_the_batches_of_a_run_that_never_stopped(filters, stops, open_prompts):
     """Each filter is made at a step and takes effect two later, unless others are made in between."""

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grain_molmo.pooling import place_pooled, pool_patches
@@ -33,7 +33,6 @@ def pooled_and_placed(patches_BCND, pooling_BPW, is_patch_BT):
 in_one_go = jax.jit(pooled_and_placed)
 
 
-@settings(deadline=None)
 @given(st.lists(rows(), min_size=2, max_size=2), st.integers(0, 2**31))
 def test_each_patch_token_takes_the_mean_of_its_window(batch, seed):
     pooling_BPW, is_patch_BT = (np.stack(each) for each in zip(*batch, strict=True))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import grain_molmo as gm
@@ -104,7 +104,6 @@ def test_a_video_leaves_room_for_all_of_its_prompt():
 TEXT = st.text("ab ?", min_size=1, max_size=9)
 
 
-@settings(deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=5), TEXT)
 def test_a_prompt_is_what_comes_before_the_answer_in_training(turns, answer):
     if len(turns) % 2 == 0:

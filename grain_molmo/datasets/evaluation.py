@@ -9,6 +9,7 @@ import numpy as np
 from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, content_fingerprint
 from grain_molmo.errors import DamagedRecordError, ExampleError
 from grain_molmo.text.format import message_list
+from grain_molmo.vision.chosen import with_chosen_as_video
 from grain_molmo.vision.pictures import picture_size_hw
 
 
@@ -79,6 +80,7 @@ def _glance(dataset: Dataset, item: int) -> tuple[str, int]:
 
 def shown_size(example: Mapping[str, Any]) -> list[int] | list[list[int]] | None:
     """[width, height] in pixels of the picture or video, a list of these for a list of pictures; None if not known."""
+    example = with_chosen_as_video(example)
     image, video = example.get("image"), example.get("video")
     if isinstance(image, list | tuple):
         return [[*reversed(picture_size_hw(picture))] for picture in image] or None

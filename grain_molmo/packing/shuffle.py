@@ -87,12 +87,16 @@ class ShuffledEpochs(grain.MapDataset):
         self._name, self._size, self._seed = name, size, seed
         # Two: a batch can lie across the end of an epoch.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
+        self._indices = functools.lru_cache(maxsize=2)(self._list_indices)
 
     def _make_order(self, epoch: int) -> Order:
         return permutation(self._size, stable_hash("shuffle", self._seed, self._name, epoch))
 
     def indices(self, epoch: int) -> np.ndarray:
         """[size] int64, the indices of an epoch in order: all of them in memory, some 3 us each for a large set."""
+        return self._indices(epoch)
+
+    def _list_indices(self, epoch: int) -> np.ndarray:
         order = self._order(epoch)
         if isinstance(order, np.ndarray):
             return order.astype(np.int64)

@@ -1,7 +1,7 @@
 """`check_dataset`: all that a dataset promises to the loader and to people, tried out."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +14,10 @@ from grain_molmo.testing import fit, repeat, whole
 from grain_molmo.testing.findings import CHECKS, CheckReport, DatasetCheckError, Finding
 from grain_molmo.testing.form import form_problems
 from grain_molmo.testing.media import media_problems
+from grain_molmo.testing.threads import asked_by_threads
 from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.vision.chosen import with_chosen_as_video
 
 
 def check_dataset(
@@ -130,6 +132,8 @@ class _Check:
             cure = "mend it, or raise grain_molmo.ExampleError(reason, detail) to have the example left out"
             yield Finding(check="get", what=f"get raised {told(known.error)}", cure=cure, index=index)
             return
+        if isinstance(example, Mapping):
+            example = with_chosen_as_video(example)
         problems = list(form_problems(example))
         if not any(problem.check == "format" for problem in problems):
             problems += media_problems(example)
@@ -161,7 +165,7 @@ class _Check:
         yield from found
         # Where one call knows of another, nothing can be said of what follows.
         steady = [] if found else self.steady
-        found = list(repeat.asked_by_threads(self.dataset, steady, self.seed))
+        found = list(asked_by_threads(self.dataset, steady, self.seed))
         yield from found
         steady = _without(steady, found)
         if isinstance(copy, Finding):

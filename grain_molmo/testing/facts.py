@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from grain_molmo.vision.chosen import Frames
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
 
 Facts = Mapping[str, str]
@@ -59,6 +60,9 @@ def _walk(place: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _walk(f"{place}.{name}" if place else name, inner)
     elif isinstance(value, np.ndarray) and value.dtype.hasobject:
         yield from _walk(place, value.tolist())
+    elif isinstance(value, Frames):  # not decoded: whether they can be is another question
+        yield place, f"{len(value)} frames of {_leaf(value.video)}"
+        yield f"{place}.timestamps", _leaf(value.timestamps)
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         yield place, f"{len(value)} entries"
         for i, inner in enumerate(value):

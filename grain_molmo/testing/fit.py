@@ -14,7 +14,7 @@ from grain_molmo.testing.findings import Finding
 from grain_molmo.testing.visits import Visit, told
 from grain_molmo.text.tokenizer import Tokenizer
 
-NAME = "checked"
+NAME = "dataset"
 ROOMY = replace(LONG_CONTEXT_STAGE, name="check", mixture={NAME: 1}, rules={}, max_images=100)
 """The stage that is checked with where none is named: it takes all kinds of media, in the longest rows."""
 

@@ -2,11 +2,7 @@
 
 import mmap
 import pickle
-import random
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,20 +11,15 @@ from PIL import Image
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.testing.facts import RAISED, RNG, first_difference, shown
 from grain_molmo.testing.findings import Finding
-from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
-
-_THREADS = 8
-_FEWEST_VISITS_BY_THREADS = 128
-_SWITCH_INTERVAL_S = 1e-6
-"""How long a thread runs before another has its turn: so short that what is not safe shows."""
+from grain_molmo.testing.visits import Visit, revisit, seeded_globally, told, visit
 
 
 def repeated(dataset: Dataset, known: Visit, seed: int) -> Finding | None:
     """What differs when an example is asked for once more, the process's own random states being other ones."""
     with seeded_globally(seed + 1):
-        _, again = visit(dataset, known.index, seed)
+        again = revisit(dataset, known.index, seed)
     cure = "draw what varies from `rng`; no clock, counter, fresh generator or cache may change an example"
-    return _difference("repeat", "at the second visit", cure, known, again)
+    return difference_from("repeat", "at the second visit", cure, known, again)
 
 
 def asked_backwards(dataset: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
@@ -52,37 +43,13 @@ def asked_of_copy(copy: Dataset, visits: Sequence[Visit], seed: int) -> Iterator
     yield from _compare(copy, visits, seed, "pickling", "in a pickled copy", cure)
 
 
-def asked_by_threads(dataset: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
-    """What differs when threads ask for examples at the same time."""
-    rounds = max(2, -(-_FEWEST_VISITS_BY_THREADS // max(1, len(visits))))
-    tasks = [known for _ in range(rounds) for known in visits]
-    random.Random(seed).shuffle(tasks)
-    parts = [tasks[i::_THREADS] for i in range(_THREADS)]
-    start = threading.Barrier(_THREADS)
-
-    def ask(part: Sequence[Visit]) -> list[tuple[Visit, Visit]]:
-        start.wait()  # none is done before the others begin
-        return [(known, visit(dataset, known.index, seed)[1]) for known in part]
-
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            asked = [pair for pairs in pool.map(ask, parts) for pair in pairs]
-    finally:
-        sys.setswitchinterval(interval_s)
-    cure = "guard with a lock, or keep per thread, what calls share: an open file, a scratch array, an attribute"
-    found = (_difference("threads", "when threads ask at once", cure, known, again) for known, again in asked)
-    yield from {one.index: one for one in found if one}.values()
-
-
 def asked_after_changes(dataset: Dataset, visits: Sequence[Visit], seed: int) -> Iterator[Finding]:
     """What differs after a caller has changed what it was given. May leave the dataset spoilt: give a copy."""
 
     def spoil(index: int) -> Visit:
         example, _ = visit(dataset, index, seed)
         _spoil(example)
-        return visit(dataset, index, seed)[1]
+        return revisit(dataset, index, seed)
 
     cure = "return copies of what is kept, or keep arrays read-only (array.setflags(write=False))"
     yield from _compare(dataset, visits, seed, "changes", "after a caller changed the example", cure, ask=spoil)
@@ -99,12 +66,13 @@ def _compare(
     ask: Callable[[int], Visit] | None = None,
 ) -> Iterator[Finding]:
     for known in visits:
-        again = ask(known.index) if ask else visit(dataset, known.index, seed)[1]
-        if found := _difference(check, when, cure, known, again):
+        again = ask(known.index) if ask else revisit(dataset, known.index, seed)
+        if found := difference_from(check, when, cure, known, again):
             yield found
 
 
-def _difference(check: str, when: str, cure: str, known: Visit, again: Visit) -> Finding | None:
+def difference_from(check: str, when: str, cure: str, known: Visit, again: Visit) -> Finding | None:
+    """How an example that was asked for again is another than it was known, if it is."""
     difference = first_difference(known.facts, again.facts)
     if difference is None:
         return None

@@ -46,6 +46,11 @@ def visit(dataset: Dataset, index: int, seed: int) -> tuple[Any, Visit]:
         return None, Visit(index, "", {RAISED: told(error)}, error)
 
 
+def revisit(dataset: Dataset, index: int, seed: int) -> Visit:
+    """What to keep of example `index`, its pixels not among it."""
+    return visit(dataset, index, seed)[1]
+
+
 def _id_of(example: Any) -> str:
     metadata = example.get("metadata") if isinstance(example, Mapping) else None
     own = metadata.get("id") if isinstance(metadata, Mapping) else None

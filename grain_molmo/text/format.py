@@ -168,7 +168,8 @@ def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]], *, answer
     if not answered:
         turns = turns[: len(turns) - 1 + len(turns) % 2]
     if not turns or len(turns) % 2 == answered:
-        raise ExampleError("bad_roles", f"{len(turns)} turns; the assistant must have the last word")
+        hint = 'the assistant must have the last word (a stage of kind "prompts" takes what has no answer)'
+        raise ExampleError("bad_roles", f"{len(turns)} turns; {hint}")
     return [system + turns[0], *turns[1:]]
 
 

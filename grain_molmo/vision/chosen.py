@@ -1,7 +1,7 @@
 """Frames of a video that a dataset chose itself: which are shown is settled, decoding waits."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
@@ -93,6 +93,13 @@ class Frames(Sequence[np.ndarray]):
     def render(self, times_s: _TIMES_S, out_FPD: np.ndarray, clip_start_s: float = 0.0) -> str:
         """Patches of the frames shown at the times: see `Video.render`."""
         return self.video.render(times_s, out_FPD, clip_start_s)
+
+
+def with_chosen_as_video(example: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The example with `Frames` that it gives as its `image` as its `video`, which they are; any other as it is."""
+    if isinstance(example.get("image"), Frames) and example.get("video") is None:
+        return {**example, "video": example["image"], "image": None}
+    return example
 
 
 def choose_frames(video: str | os.PathLike[str] | bytes | Video, max_frames: int, max_fps: float | None) -> Frames:

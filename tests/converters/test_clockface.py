@@ -67,7 +67,7 @@ def apart(first: float, second: float) -> float:
     return abs((first - second + 180) % 360 - 180)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(ANALOG_FACES), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
 def test_the_hands_read_back_from_the_pixels_tell_the_time(face, hour, minute, second):
     hour_angle, minute_angle, second_angle = (

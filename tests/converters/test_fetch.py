@@ -148,7 +148,7 @@ def test_no_address_is_anything_but_fetched_or_refused():
     nothing = httpcore.AsyncMockBackend([b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"])
     fetcher = ImageFetcher(FetchPolicy(attempts=1), resolve=lambda host, port: ["1.1.1.1"], backend=nothing)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.text(st.characters(exclude_categories=())))
     def check(text: str) -> None:
         for url in (text, f"http://host/{text}", f"http://{text}/a", f"http://host:{text}/"):

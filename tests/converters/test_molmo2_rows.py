@@ -537,7 +537,7 @@ def test_a_row_that_says_something_else_has_a_stable_reason(name: str, good: dic
 
 
 @pytest.mark.parametrize(("name", "good"), GOOD)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_value_of_a_column_makes_anything_but_a_row_error(name: str, good: dict, data: st.DataObject):
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

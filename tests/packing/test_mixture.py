@@ -109,7 +109,7 @@ def test_blocks_are_shuffled_so_that_no_stride_sees_one_dataset_alone():
 
 
 @given(st.lists(st.integers(0, 20_000), min_size=1, max_size=30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_reading_anywhere_equals_reading_in_order(positions: list[int]):
     stream = MixedStream(BRIEF, SIZES, seed=3)
     assert [stream[position] for position in positions] == [_IN_ORDER[position] for position in positions]
@@ -186,7 +186,7 @@ def targets(draw: st.DrawFn) -> tuple[list[float], int]:
 @given(targets())
 @example(([10.0, -1.0, -1.0, -1.0], 7))
 @example(([0.5] * 7 + [0.5], 4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_allocated_numbers_are_whole_sum_up_and_lie_near_their_targets(case: tuple[list[float], int]):
     targets, slots = np.array(case[0]), case[1]
     counts = allocate(targets, slots)

@@ -38,7 +38,7 @@ def streams(draw: st.DrawFn) -> tuple[int, int, int, list[tuple[int, int]]]:
 
 
 @given(streams())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_example_is_in_one_row_within_both_budgets(stream):
     max_tokens, max_crops, places, lengths = stream
     packer, examples = RowPacker[str](max_tokens, max_crops, places), examples_of(lengths)
@@ -54,7 +54,7 @@ def test_every_example_is_in_one_row_within_both_budgets(stream):
 
 
 @given(streams())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_example_waits_for_more_rows_than_the_pool_has_places(stream):
     max_tokens, max_crops, places, lengths = stream
     packer, waited = RowPacker[str](max_tokens, max_crops, places), {}
@@ -68,7 +68,7 @@ def test_no_example_waits_for_more_rows_than_the_pool_has_places(stream):
 
 
 @given(streams(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_pool_put_back_goes_on_as_the_one_it_was_taken_from(stream, data: st.DataObject):
     max_tokens, max_crops, places, lengths = stream
     examples = examples_of(lengths)

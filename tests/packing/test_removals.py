@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grain_molmo.errors import ConfigError
@@ -64,7 +64,6 @@ def declarations(draw):
     return declared
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_a_dataset_draws_what_it_would_have_drawn_but_the_removed_ones(size, data):
     removed_N = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
@@ -77,7 +76,6 @@ def test_a_dataset_draws_what_it_would_have_drawn_but_the_removed_ones(size, dat
     assert [active.number(slot + i) for i in reversed(range(len(wanted)))] == wanted[::-1]
 
 
-@settings(deadline=None)
 @given(declarations(), st.integers(0, 15))
 def test_what_is_removed_comes_no_more_and_any_step_resumes_to_the_same_batches(declared, stop):
     plan = plan_of()
@@ -90,7 +88,6 @@ def test_what_is_removed_comes_no_more_and_any_step_resumes_to_the_same_batches(
     assert run(plan_of(), later, 17 - stop, states[stop])[0] == batches[stop + 1 :]
 
 
-@settings(deadline=None)
 @given(declarations(), st.integers(0, 17))
 def test_any_batch_of_the_run_is_planned_again_from_the_first_state_and_the_last_ones_removals(declared, step):
     plan = plan_of()
@@ -100,7 +97,6 @@ def test_any_batch_of_the_run_is_planned_again_from_the_first_state_and_the_last
     assert run(plan, {}, step + 1, known)[0][step] == batches[step]
 
 
-@settings(deadline=None)
 @given(declarations())
 def test_states_of_another_history_are_passed_over(declared):
     plan = plan_of()
@@ -145,7 +141,6 @@ def test_a_dataset_may_lose_all_once_its_phase_is_over():
     assert plan.remove_from(iter(plan).get_state(), Removal(7, removal))["removals"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
 def test_masks_come_back_as_they_were_packed(bits):
     assert unpack_mask(pack_mask(np.array(bits)), len(bits)).tolist() == bits

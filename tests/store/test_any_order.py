@@ -182,7 +182,7 @@ def test_what_else_a_run_remembers_goes_with_it(tmp_path: Path):
 
 
 @given(st.lists(st.lists(hashes, unique=True, max_size=8), min_size=1, max_size=6), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_medium_is_first_mentioned_once(keys_by_shard: list[list[str]], rng: random.Random):
     is_first = first_mentions([key_halves(keys) for keys in keys_by_shard])
     kept = [list(itertools.compress(*pair)) for pair in zip(keys_by_shard, is_first, strict=True)]

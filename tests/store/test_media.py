@@ -48,7 +48,7 @@ def test_the_index_is_sorted_by_hash_and_says_where_each_lies():
 
 
 @given(st.lists(hashes, unique=True, max_size=30), st.integers(1, 4), hashes)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_media_is_found_where_it_lies_and_no_other(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str], num_shards: int, other: str
 ):

@@ -37,7 +37,7 @@ records = st.builds(
 
 
 @given(records)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_record_comes_back_as_it_was_and_in_the_same_bytes(record: Record):
     payload = encode_record(record)
     assert decode_record(payload) == record
@@ -84,7 +84,7 @@ def test_an_annotation_that_is_no_json_is_refused_with_the_name_of_its_record(va
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bytes_that_are_no_record_raise_what_the_reader_expects(payload: bytes):
     for decode in (decode_record, decode_media):
         with pytest.raises((ValueError, KeyError, IndexError)):

@@ -71,7 +71,7 @@ def test_a_moving_picture_may_be_a_picture_here_and_a_video_there(tmp_path: Path
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_byte_of_any_file_that_is_changed_is_found(made: Path, data: st.DataObject):
     names = [name for name in files_of(made) if (made / name).stat().st_size]
     path = made / data.draw(st.sampled_from(names))

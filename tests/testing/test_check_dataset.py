@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import random
+import threading
 
 import faulty_sets as faulty
 import numpy as np
@@ -174,6 +175,19 @@ def test_files_that_pixels_lie_in_are_not_written_to(tmp_path):
     assert (np.fromfile(tmp_path / "pixels", np.uint8) == 9).all()
 
 
+def test_what_a_lock_guards_is_no_fault():
+    class Guarded(faulty.Scratch):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+
+        def changes(self, item, example, rng):
+            with self.lock:
+                return super().changes(item, example, rng)
+
+    assert check_dataset(Guarded(), skip=["pickling"])
+
+
 @pytest.mark.parametrize(
     "example",
     [
@@ -213,7 +227,7 @@ def test_features_pass_without_tokens():
     assert (report.n_tokens, report.n_crops) == ((1, 1), (0, 0))
     with pytest.raises(DatasetCheckError, match=r"no_answer"):
         check_dataset(faulty.Features(), stage="pretraining")
-    with pytest.raises(DatasetCheckError, match=r"no features for a stage of kind 'features'.*; give features"):
+    with pytest.raises(DatasetCheckError, match=r"no use for a stage of kind 'features'.*; give features"):
         check_dataset(faulty.Sound(), stage=gm.Stage(mixture={"noise": 1}, kind="features"))
 
 

@@ -11,6 +11,7 @@ import grain_molmo as gm
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, ExampleError
 from grain_molmo.packing.mixture import Draw
+from grain_molmo.testing import check_dataset
 from grain_molmo.vision.chosen import shown_times
 from grain_molmo.vision.frames import FrameSampling
 from grain_molmo.vision.lazy import as_video
@@ -114,7 +115,7 @@ class Clips(gm.Dataset):
         return 1
 
     def get(self, item: int, rng: np.random.RandomState) -> dict:
-        return {**self.example, "messages": ["What happens?", "A disc circles."]}
+        return {**self.example, "messages": ["What happens?", "A disc circles."], "metadata": {"id": "one"}}
 
 
 def encoded(dataset: gm.Dataset, **stage: int):
@@ -153,6 +154,15 @@ def test_beside_a_video_or_in_a_stage_without_video_they_are_refused(path: Path)
         encoded(Clips(image=frames), max_frames=0)
 
 
+def test_a_dataset_of_them_passes_its_check_and_says_what_it_shows_to_a_scorer(path: Path):
+    dataset = Clips(image=extract_frames(path, max_frames=3))
+    assert check_dataset(dataset).n_crops == (3, 3)
+    assert gm.EachMessage(dataset)[0]["metadata"]["image_size"] == [64, 48]
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(AssertionError, match=r"\[media\] example 0 .id one., video: it does not decode"):
+        check_dataset(dataset)
+
+
 def test_a_list_of_their_arrays_is_several_pictures(path: Path):
     example = encoded(Clips(image=list(extract_frames(path, max_frames=3))))
     assert len(example.slots) == 3
@@ -162,7 +172,7 @@ def test_a_list_of_their_arrays_is_several_pictures(path: Path):
 
 def test_written_into_a_store_they_come_back_as_they_were_chosen(path: Path, tmp_path: Path):
     frames = extract_frames(path, max_frames=5)
-    gm.write_dataset(Clips(image=frames, metadata={"id": "one"}), tmp_path / "store", "clips", progress=False)
+    gm.write_dataset(Clips(image=frames), tmp_path / "store", "clips", progress=False)
     example = gm.get_dataset("clips", data_dir=tmp_path / "store")[0]
     assert isinstance(example["image"], gm.Frames)
     assert example["image"].timestamps.tolist() == frames.timestamps.tolist()

@@ -118,7 +118,6 @@ class TestLayoutTokens:
         assert (tiling.n_tokens, tiling.n_pooled, tiling.n_crops) == (tokens, pooled, crops)
 
     @given(tilings)
-    @settings(deadline=None)
     def test_each_patch_token_has_its_pooling_row(self, tiling):
         tokens, pooling = layout_tokens(tiling), pooling_indices(tiling)
         assert tokens.dtype == pooling.dtype == np.int32
@@ -152,7 +151,6 @@ class TestPoolingIndices:
         assert (detail >= 0).all()
 
     @given(tilings)
-    @settings(deadline=None)
     def test_every_row_pools_something_and_each_patch_at_most_once(self, tiling):
         pooling = pooling_indices(tiling)
         assert (pooling.max(axis=1) >= 0).all()
@@ -170,7 +168,7 @@ class TestPoolingIndices:
 
 class TestRenderCrops:
     @given(tilings_of(12))
-    @settings(deadline=None, max_examples=10)
+    @settings(max_examples=10)
     def test_the_patches_that_are_pooled_put_the_canvas_together_again(self, tiling):
         image = noise(300, 200)
         patches = rendered(image, tiling).reshape(-1, 14, 14, 3)

@@ -198,7 +198,7 @@ class TestDamage:
         assert reason_of(data, max_pixels=40 * 24 - 1) == "too_large"
 
     @given(st.data())
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @pytest.mark.filterwarnings("ignore")
     def test_hostile_bytes_raise_nothing_but_media_errors(self, data):
         kind = data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]))

@@ -41,7 +41,7 @@ def test_any_time_at_which_the_same_frame_is_shown_is_covered():
         assert not prepared.covers(other)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TIMES, TIMES, st.floats(0, 4))
 def test_what_is_covered_is_what_the_video_shows(prepared_s, asked_s, clip_start_s):
     data = clip()

@@ -35,7 +35,7 @@ def _sampled(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 90), st.integers(1, 90))
 @example(28, 28, 378, 378)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_small_pictures_are_the_rule_rounded_to_nearest(height, width, new_height, new_width):
     image = noise(height, width)
     resized = resize_bilinear(image, new_height, new_width)

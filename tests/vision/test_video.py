@@ -84,7 +84,7 @@ def test_every_real_video_shows_what_decoding_everything_shows(media):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(times_s=TIMES, clip_start_s=st.floats(0, 4))
 def test_any_times_of_any_codec_show_what_decoding_everything_shows(codec, times_s, clip_start_s):
     data = clip(codec, container="webm" if codec in ("vp9", "av1") else "mp4")
@@ -289,14 +289,14 @@ CONTAINERS = {"matroska": "libx264", "mpegts": "libx264", "flv": "libx264", "avi
 """Containers that can be read without their end, and an encoder for each."""
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(container=st.sampled_from(sorted(CONTAINERS)), share=st.floats(0, 1))
 def test_a_file_cut_off_anywhere_gives_all_frames_or_an_error(container, share):
     data = encode({"g": "12", "bf": "2"}, container, CONTAINERS[container])
     ends_well(data[: round(share * len(data))])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     codec=st.sampled_from(CODECS),
     hits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=20),
