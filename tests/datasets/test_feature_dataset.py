@@ -13,6 +13,7 @@ from grain_molmo.datasets.features import FeatureDataset
 from grain_molmo.datasets.file_fingerprint import files_fingerprint
 from grain_molmo.datasets.labelled import as_features, as_label
 from grain_molmo.errors import ConfigError, ExampleError
+from grain_molmo.testing import check_dataset
 
 LABELS = np.arange(12) % 3
 
@@ -320,3 +321,15 @@ def test_features_may_stand_beside_a_question(tmp_path: Path):
 def test_features_without_sense_are_not_written(tmp_path: Path, example: dict[str, Any], reason: str):
     with pytest.raises(ExampleError, match=f"^{reason}.*example 0"):
         gm.write_dataset([example], tmp_path, "mine")
+
+
+def test_features_are_a_sound_dataset(tmp_path: Path):
+    source = write_layers(tmp_path / "d", ids=[f"n{i}" for i in range(12)])
+    stage = gm.Stage(kind="features", mixture={"d": 1})
+    check_dataset(FeatureDataset(source, split="validation", validation_fraction=0.5), stage=stage)
+    check_dataset(converted(source, tmp_path / "data"), stage=stage)
+
+
+def test_files_of_features_have_a_name_that_mixtures_know(tmp_path: Path):
+    dataset = gm.get_dataset("feature-files", path=write_npz(tmp_path / "a.npz"), num_classes=3)
+    assert dataset[0]["label"] == 0
