@@ -75,6 +75,7 @@ def test_safetensors_come_back_with_bfloat16_and_their_texts(tmp_path: Path):
         ({"a": entry("F32", [-3, -4], 0, 48)}, "whole numbers"),
         ({"a": entry("F32", [1 << 62, 1 << 62], 0, 48)}, "comes to"),
         ({"a": entry("Q7", [3, 4], 0, 48)}, "Q7"),
+        ({"a": entry("F32", [4], 0, 16), "b": entry("F32", [2], 12, 20)}, "at 12 where another goes on to 16"),
         ({"a": [1, 2]}, "safetensors"),
         ([1, 2], "safetensors"),
         (b"{", "safetensors"),
