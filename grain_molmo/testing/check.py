@@ -111,7 +111,7 @@ class _Check:
         copy = repeat.pickled_copy(self.dataset)  # before the dataset has seen or kept anything
         for index in spread(length, self.num_examples, self.seed):
             yield from self._look_at(index)
-        yield from whole.id_findings(self.dataset, self.visits)
+        yield from whole.id_findings(self.dataset, length, self.visits)
         yield from self._encode()
         yield from self._access()
         others = [] if isinstance(copy, Finding) else [("in a pickled copy", copy)]
