@@ -8,7 +8,10 @@ import pytest
 from feature_files import features_ND
 
 import grain_molmo as gm
+from converters.own.source import OwnSource
+from converters.own.tensors import tensor_rows
 from converters.to_arrayrecord import main as convert
+from grain_molmo.datasets.feature_table import FeatureTable
 from grain_molmo.datasets.features import FeatureDataset
 from grain_molmo.datasets.file_fingerprint import files_fingerprint
 from grain_molmo.datasets.labelled import as_features, as_label
@@ -296,6 +299,12 @@ def test_a_record_holds_the_bytes_and_not_the_digits_of_features(tmp_path: Path)
     payload = stored.records._reader[3]
     assert features[3].tobytes() in payload
     assert len(payload) < 2 * 768 + 500
+
+
+def test_columns_beside_the_features_are_read_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = tensor_rows(write_npz(tmp_path / "a.npz"), OwnSource())
+    monkeypatch.setattr(FeatureTable, "features", lambda table, row: pytest.fail("read"))
+    assert rows.select(["label"]) == {"label": LABELS.tolist()}
 
 
 def test_a_folder_of_layers_or_one_of_them_is_converted(tmp_path: Path):

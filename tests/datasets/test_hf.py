@@ -59,6 +59,11 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are(hub: Path):
         asked(hub)("validation")
 
 
+def test_all_splits_are_fetched_whatever_they_are_called(tmp_path: Path):
+    datasets.DatasetDict({"dev": datasets.Dataset.from_list(ROWS["test"])}).save_to_disk(tmp_path / "hub")
+    assert asked(tmp_path / "hub").download() is None
+
+
 def test_a_saved_dataset_alone_is_its_own_split(tmp_path: Path):
     datasets.Dataset.from_list(ROWS["train"]).save_to_disk(tmp_path / "one")
     assert len(asked(tmp_path / "one")()) == 5

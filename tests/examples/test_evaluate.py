@@ -49,6 +49,9 @@ def run(folder, sample_dir, *arguments, capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1]), json.loads(out.read_text())
 
 
+BEHIND_THE_END = " And more."  # as models that are not stopped go on
+
+
 def right_answers(monkeypatch, prompts):
     """In the model's place, somebody who knows what is right: one token a byte, and a row after the other."""
     tokenizer = gm.load_tokenizer("bytes")
@@ -57,7 +60,7 @@ def right_answers(monkeypatch, prompts):
         width, height = one["metadata"]["image_size"]
         form = {"style_mode": "no_style", "prompt_mode": "none", "image_sizes": [(width, height)]}
         ((_, text),) = format_example(one, np.random.RandomState(0), **form)
-        answers.append([*tokenizer.encode(text.strip()), tokenizer.eos_id])
+        answers.append([*tokenizer.encode(text.strip()), tokenizer.eos_id, *tokenizer.encode(BEHIND_THE_END)])
     given = iter(answers)
 
     def make(config, max_new_tokens, mesh):
@@ -86,6 +89,7 @@ def test_someone_who_knows_the_answers_scores_in_full(monkeypatch, sample_dir, t
     }
     assert [row["example_id"] for row in rows] == prompts.ids
     for row, one in zip(rows, prompts, strict=True):
+        assert BEHIND_THE_END not in row["prediction"]
         assert row["prompt"].startswith("<|im_start|>user\npoint")
         assert row["prompt"].endswith("<|im_end|>\n<|im_start|>assistant\n")
         assert row["metadata"]["message"]["label"] == one["message_list"][0]["label"]

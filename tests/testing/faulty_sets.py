@@ -300,6 +300,25 @@ class BrokenPicture:
         raise OSError("the disk is gone")
 
 
+class Torn:
+    """A video that says it is longer than what its file still holds."""
+
+    width, height, duration_s, num_frames, fps = 60, 40, 4.0, 8, 2.0
+
+    def decode(self, times_s, clip_start_s=0.0):
+        if max(times_s) > 1:
+            raise OSError("nothing after 1 s")
+        return np.zeros((len(times_s), 40, 60, 3), np.uint8)
+
+    def render(self, times_s, out_FPD, clip_start_s=0.0):
+        return ""
+
+
+class TornVideo(Changed):
+    def changes(self, item, example, rng):
+        return {"image": None, "video": Torn()}
+
+
 class SameIds(Changed):
     def changes(self, item, example, rng):
         return {"metadata": {"id": f"noise-{item // 2}"}}

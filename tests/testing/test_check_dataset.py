@@ -66,6 +66,7 @@ FAULTS = [
     (faulty.Scratch, "threads", r"messages\[1\]: it is 'Noise \d+\.' at first, and 'Noise \d+\.' when threads ask"),
     (faulty.Rotated, "media", r"image: it says \[H, W\] = \[40, 60\], and decodes to \[60, 40\]; .*upright"),
     (faulty.Broken, "media", r"example 7 \(id noise-7\), image: it does not decode \(the disk is gone\)"),
+    (faulty.TornVideo, "media", r"example 0 \(id noise-0\), video: it does not decode \(nothing after 1 s\)"),
     (faulty.SameIds, "ids", r"example 1 \(id noise-0\), metadata.id: example 0 has the same id; give each its own"),
     (faulty.SameIdsFarApart, "ids", r"example 1999 \(id noise-0\), metadata.id: example 0 has the same id"),
     (
@@ -159,6 +160,14 @@ def test_what_a_caller_changes_is_a_copy_so_the_dataset_stays_as_it_was():
     with pytest.raises(DatasetCheckError):
         check_dataset(dataset)
     assert (dataset[3]["image"] == 3).all()
+
+
+def test_texts_in_an_array_of_objects_are_compared_by_what_they_say():
+    class Objects(faulty.Changed):
+        def changes(self, item, example, rng):
+            return {"metadata": {"id": str(item), "names": np.array([f"name {item}", None], object)}}
+
+    assert check_dataset(Objects(), skip=["pickling"])
 
 
 def test_kept_pixels_that_nobody_can_write_to_are_no_fault():

@@ -228,6 +228,7 @@ def test_a_size_that_is_none_is_the_callers_fault(size):
         ("minus -3", None),
         ("No tracks available.", None),
         ("someone", None),
+        ("There are no fewer than I said.", None),
     ],
 )
 def test_a_count_is_what_the_text_says(text, count):
