@@ -164,7 +164,7 @@ def test_a_mixture_takes_the_place_of_the_stage_s_and_keeps_its_rules():
     assert (dict(stage.weights), [*stage.rules]) == ({"molmo2_cap": 0.75, "my_set": 0.25}, ["molmo2_cap"])
     assert weights_by_name("pixmo_cap") == {"pixmo_cap": 1}
     assert stage_of("sft", None) == "sft"
-    with pytest.raises(argparse.ArgumentTypeError, match="is not like pixmo_cap=0.7"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is not like pixmo_cap=0\.7"):
         weights_by_name("pixmo_cap=much")
     with pytest.raises(ConfigError, match="stage 'rl': must be one of pretraining, sft, long_context"):
         stage_of("rl", {"pixmo_cap": 1})
