@@ -15,6 +15,8 @@ from grain_molmo.errors import ConfigError, GrainMolmoError
 from grain_molmo.testing import DatasetCheckError, check_dataset
 from grain_molmo.testing.check import spread
 from grain_molmo.testing.findings import CHECKS
+from grain_molmo.vision.chosen import Frames
+from grain_molmo.vision.videos import as_video
 
 FAULTS = [
     (faulty.Empty, "length", r"the dataset: it has no examples; see that the split is not empty"),
@@ -194,6 +196,10 @@ def test_what_a_lock_guards_is_no_fault():
         {"image": Image.new("RGB", (60, 40)), "caption": "Black."},
         {"image": [np.zeros((40, 60), np.uint8), np.zeros((40, 60, 4), np.uint8)], "messages": ["What?", "Noise."]},
         {"video": np.zeros((4, 40, 60, 3), np.uint8), "messages": ["What?", "Noise."], "metadata": {"video_fps": 2}},
+        {
+            "image": Frames(as_video(np.zeros((4, 40, 60, 3), np.uint8), fps=2), [0.0, 1.5]),
+            "messages": ["What?", "Noise."],
+        },
         {"question": "What?", "answer": "Text alone.", "metadata": {"id": 3, "masks": [np.zeros((3, 4), bool)]}},
         {"image": np.zeros((40, 60, 3), np.uint8), "points": [(60, 40)], "object_names": ["noise"], "query": "Where?"},
         {"image": np.zeros((40, 60, 3), np.uint8), "message_list": [{"style": "long_caption", "text": "Black."}] * 2},
@@ -206,7 +212,7 @@ def test_what_a_lock_guards_is_no_fault():
             "clip_points": True,
         },
     ],
-    ids=["pil", "gray and rgba", "frames", "text", "points", "tree", "clipped"],
+    ids=["pil", "gray and rgba", "frames", "chosen frames", "text", "points", "tree", "clipped"],
 )
 def test_every_form_of_example_passes(example):
     class One(gm.Dataset):
