@@ -169,9 +169,7 @@ class FeatureRows:
         rng = np.random.RandomState(0)
         return [self._read(planned, rng) for _, planned in places]
 
-    def _read(
-        self, planned: PlannedExample, rng: np.random.RandomState
-    ) -> tuple[LabelledFeatures | None, ExampleInfo]:
+    def _read(self, planned: PlannedExample, rng: np.random.RandomState) -> tuple[LabelledFeatures | None, ExampleInfo]:
         draw, started = planned.draw, time.perf_counter()
         nothing = (0, 0)
         info = ExampleInfo(*draw, str(draw.index), 1, nothing, nothing, nothing, loss_weight=1.0)

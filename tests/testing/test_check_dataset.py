@@ -14,7 +14,7 @@ import grain_molmo as gm
 from grain_molmo.errors import ConfigError, GrainMolmoError
 from grain_molmo.testing import DatasetCheckError, check_dataset
 from grain_molmo.testing.check import spread
-from grain_molmo.testing.findings import CHECKS
+from grain_molmo.testing.findings import ADVICE, CHECKS
 from grain_molmo.vision.chosen import Frames
 from grain_molmo.vision.videos import as_video
 
@@ -78,7 +78,7 @@ FAULTS = [
 @pytest.mark.parametrize(("dataset", "check", "message"), FAULTS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_planted_fault_is_found_and_nothing_else(dataset, check, message):
     with pytest.raises(DatasetCheckError, match=message) as caught:
-        check_dataset(dataset())
+        check_dataset(dataset(), strict=check in ADVICE)
     assert check in {one.check for one in caught.value.findings}
     expected = {kind for made, kind, _ in FAULTS if made is dataset}
     assert {one.check for one in caught.value.findings} == expected
@@ -90,6 +90,13 @@ def test_what_is_sound_passes_and_the_report_says_what_was_seen():
     assert report.n_crops == (2, 2)
     text = "Sound(12 examples): no findings in 12 of 12 examples\n  an example takes 443 to 444 tokens and 2 to 2 crops"
     assert str(report) == text
+
+
+@pytest.mark.parametrize("dataset", [faulty.CachedPixels, faulty.SharedMetadata])
+def test_what_only_another_caller_could_spoil_is_advice(dataset, caplog):
+    report = check_dataset(dataset())
+    assert {one.check for one in report.findings} == {"changes"}
+    assert "after a caller changed the example" in caplog.text
 
 
 def test_every_family_of_checks_has_a_planted_fault():
