@@ -72,12 +72,12 @@ class FeatureReader:
         """An example a row; nothing is read to know it."""
         return PlannedExample(draw, n_tokens=1, n_crops=0, n_pooled=0, cost=1)
 
-    def __call__(self, draw: Draw, rng: np.random.RandomState) -> LabelledFeatures:
-        """The example, drawn with `rng`, which is seeded for it here.
+    def __call__(self, draw: Draw, rng: np.random.RandomState | None = None) -> LabelledFeatures:
+        """The example, drawn with `rng`, which is seeded for it here; default a new one.
 
         Raises ExampleError if it has no such features or label, and StoreError for a lost shard.
         """
-        # Seeded anew where the encoder takes a new one: that takes longer than to read a vector.
+        rng = np.random.RandomState(0) if rng is None else rng  # which takes longer than to read a vector
         rng.seed([*divmod(stable_hash("features", self.seed, *draw), 1 << 32)])
         try:
             return self._labelled(self.datasets[draw.dataset].get(draw.index, rng), draw)
