@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import grain_molmo as gm
+from grain_molmo.datasets.registry import _REGISTRY
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.packing.mixture import Draw
@@ -99,6 +100,76 @@ def test_several_datasets_follow_each_other_in_the_order_given_which_a_state_bel
     other = gm.make_eval_loader([Asked(4, "a"), Asked(2, "b")], batch_size=4, tokenizer="bytes", seq_len=1024)
     with pytest.raises(ConfigError, match="differ"):
         other.set_state(both.get_state())
+
+
+class Worded(gm.Dataset):
+    """Every other example cannot be encoded; it says which it was."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def get(self, item, rng):
+        if item % 2:
+            raise gm.ExampleError("torn", "half of it is missing", f"word-{item}")
+        return {"messages": [f"Number {item}?", f"{item}"]}
+
+
+def test_text_between_them_ends_a_row_of_examples_that_cannot_be_encoded():
+    with eval_loader(Worded(), policy=gm.FaultPolicy(max_in_a_row=1)) as loader:
+        assert sum(batch["valid"].sum() for batch in loader) == 12
+        assert [one.id for row in loader.batch_info.rows for one in row] == ["20", "word-21", "22", "word-23"]
+    with (
+        eval_loader(Worded(), policy=gm.FaultPolicy(max_in_a_row=0)) as loader,
+        pytest.raises(gm.errors.FaultBudgetError, match="1 examples in a row are blank"),
+    ):
+        next(loader)
+
+
+def test_a_policy_may_stop_an_evaluation_and_lists_what_is_not_valid(tmp_path):
+    with eval_loader(Asked(), policy=gm.FaultPolicy(action="raise")) as loader:
+        for _ in range(2):  # the batch is not handed out
+            with pytest.raises((gm.ExampleError, gm.errors.MediaError), match="half of it is missing"):
+                next(loader)
+    listed = tmp_path / "bad.jsonl"
+    with eval_loader(Asked(), policy=gm.FaultPolicy(quarantine=listed)) as loader:
+        assert len([*loader]) == 3
+    (found,) = tmp_path.iterdir()
+    assert [json.loads(line)["reason"] for line in found.read_text().splitlines() if "reason" in line] == [
+        "torn",
+        "bad_array",
+    ]
+
+
+class Large(gm.Dataset):
+    def __len__(self) -> int:
+        return 12
+
+    def get(self, item, rng):
+        return {"image": np.full((1200, 1200, 3), item, np.uint8), "messages": ["What?", "It."]}
+
+
+def test_what_a_stage_does_for_a_set_holds_however_often_it_is_named_but_for_visits_of_high_resolution(monkeypatch):
+    monkeypatch.setitem(_REGISTRY, "large_ones", lambda split: Large())
+    rule = gm.DatasetRule(loss=0.25, p_high_res=0.5)
+    stage = gm.Stage(
+        mixture={"large_ones": 1},
+        rules={"large_ones": rule},
+        dataset_args={"large_ones": {}},
+        max_crops=2,
+        seq_len=8192,
+    )
+    with eval_loader("large_ones:a", "large_ones:b", stage=stage, seq_len=None, kind="train") as loader:
+        infos = [one for _ in loader for row in loader.batch_info.rows for one in row]
+    assert {one.dataset for one in infos} == {"large_ones", "large_ones.2"}
+    assert {one.crops[1] - one.crops[0] for one in infos} == {2}
+    assert len({one.loss_weight for one in infos}) == 1
+
+
+def test_a_stage_s_arguments_make_the_sets_that_it_names_and_no_others(monkeypatch):
+    monkeypatch.setitem(_REGISTRY, "sized_ones", lambda split, size=2: Asked(size, split))
+    stage = gm.Stage(mixture=[{"name": "sized_ones", "weight": 1, "args": {"size": 5}}])
+    assert len(eval_loader("sized_ones", stage=stage)) == 2
+    assert len(eval_loader(Asked(3), stage=stage)) == 1
 
 
 def test_names_say_their_split(sample_dir):
