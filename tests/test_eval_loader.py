@@ -55,6 +55,7 @@ def test_every_example_comes_once_in_order_and_what_cannot_be_used_is_not_valid(
     blank = {one.id: one.blanked for _, info in batches for row in info.rows for one in row if one.blanked}
     assert blank == {"3": "torn", "test-5": "bad_array"}
     assert [len(batch["input_tokens"]) for batch, _ in batches] == [4, 4, 4]
+    assert [info.num_examples for _, info in batches] == [4, 4, 3]
     assert not batches[-1][0]["input_tokens"][-1].any()
 
 

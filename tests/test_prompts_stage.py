@@ -71,6 +71,29 @@ def test_fields_are_asked_without_an_answer_of_their_own():
         assert prompt_of({"image": picture, **fields}).endswith(f"{USER}{asked}{CLOSE}")
 
 
+SIZED = {"label": "dog", "width": 9, "height": 9}
+ASKED = [
+    ({"style": "a_okvqa_mc", "question": "Which?", "options": ["red", "green"]}, {"answer_idx": 1}),
+    ({"style": "video_multiple_choice", "question": "Which?", "unlabelled_options": ["a", "b"]}, {"answer_idx": 1}),
+    ({"style": "multi_image_mc_exp", "question": "Why?"}, {"answer": "yes", "explanation": "so"}),
+    ({"style": "multi_image_pointing", "labels": ["dog", "dog"]}, {"points": [[], [[5, 5]]], "point_scale": 100}),
+    ({"style": "count", "label": "dogs"}, {"count": 3}),
+    ({"style": "video_count_point", "label": "dogs"}, {"count": 0}),
+    ({"style": "video_point_ground_start_end", **SIZED}, {"points": []}),
+    ({"style": "video_point_track_per_frame", "sampling_fps": 1, **SIZED}, {"points": []}),
+]
+
+
+@pytest.mark.parametrize(("question", "answer"), ASKED, ids=[question["style"] for question, _ in ASKED])
+@pytest.mark.parametrize("prompt_mode", ["none", "uber_model_v2"])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_nobody_has_answered_can_be_asked_and_an_answer_changes_nothing(question, answer, prompt_mode, training):
+    asked = prompt_of(question, prompt_mode=prompt_mode, training=training)
+    assert asked == prompt_of({**question, **answer}, prompt_mode=prompt_mode, training=training)
+    assert question.get("question", "") in asked
+    assert question.get("label", "") in asked
+
+
 def test_turns_before_the_prompt_keep_their_answers():
     turns = [{"question": "What?", "answer": "A cube."}, {"question": "Which colour?"}]
     prompt = prompt_of({"multi_turn_messages": turns}, style_mode="no_style")

@@ -68,6 +68,21 @@ def test_filters_need_no_order_of_their_steps():
         assert loader.active_indices("rl_prompts").tolist() == other.active_indices("rl_prompts").tolist()
 
 
+def test_what_is_declared_makes_one_state_in_whatever_order():
+    with prompt_loader(60, curriculum=ALL) as loader, prompt_loader(60, curriculum=ALL) as other:
+        for each, order in ((loader, (3, 6)), (other, (6, 3))):
+            for step in order:
+                each.filter(scores("q", [step]), step=step)
+        assert loader.get_state() == other.get_state()
+
+
+def test_a_set_that_comes_later_comes_without_what_was_removed_before():
+    with loader_of({"first": 1}, gm.Phase(step=3, mixture={"second": 1})) as loader:
+        loader.filter(scores("s", range(15)))
+        found = {name for step in ids_of(loader, 12)[4:] for name in step}
+        assert found == {f"s{number}" for number in range(15, 20)}
+
+
 def test_a_filter_that_removes_nothing_leaves_the_state_as_it_is():
     with prompt_loader(60, curriculum=ALL) as loader:
         ids_of(loader, 1)
@@ -117,7 +132,13 @@ def test_what_is_no_dict_of_scores_is_refused(no_scores):
         loader.filter(no_scores)
 
 
-def test_removals_last_over_numpy_scores_of_several_kinds():
+def test_a_curriculum_s_names_are_those_of_sets_with_either_dash():
+    with prompt_loader(60, curriculum={"rl-prompts": ALL}) as loader:
+        assert loader.filter({"rl-prompts": {"q1": 1.0}})["rl_prompts"].removed == 1
+        assert loader.active_indices("rl-prompts").size == 59
+
+
+def test_scores_are_scalars_of_any_type():
     given = {"q0": np.float32(1), "q1": np.int64(1), "q2": np.array(1.0), "q3": np.bool_(True), "q4": np.array([1.0])}
     with prompt_loader(60, curriculum=ALL) as loader:
         (report,) = loader.filter(given).values()

@@ -196,8 +196,6 @@ class PackedRows(grain.IterDataset):
         removals = [Removal.unpack(packed, self.sizes) for packed in state.get("removals", ())]
         ends = [phase.step for phase in self.phases[1:]] + [math.inf]
         for phase, end in zip(self.phases, ends, strict=True):
-            if end <= state["step"]:
-                continue
             due = [removal for removal in removals if removal.step < end]
             for name in sorted({name for removal in due for name in removal.examples if name in phase.weights}):
                 left_N = ~self.all_removed(name, due)

@@ -176,7 +176,7 @@ def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]], *, answer
 def _question_and_answer(message: Message, rng: np.random.RandomState, rules: _Rules) -> tuple[str, ...]:
     """What the user says, and what the assistant answers unless it is a prompt."""
     task = pointing_task(message, rules.scene, rng)
-    prompt, answer = rules.prompt(message, task, rules.scene.training, rng)
+    prompt, answer = rules.prompt(message, task, rules.scene, rng)
     if not rules.scene.answered:
         return (prompt,)
     if task is not None:
