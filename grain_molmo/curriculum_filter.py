@@ -61,6 +61,8 @@ class CurriculumFilter:
         """One curriculum for all datasets, or one each for some."""
         if isinstance(curriculum, Curriculum):
             return cls(plan, datasets, dict.fromkeys(datasets, curriculum))
+        if not isinstance(curriculum, Mapping):
+            raise ConfigError(f"curriculum is {curriculum!r:.80}, not a Curriculum or a dict of these by dataset name")
         curricula = {canonical_name(name): one for name, one in curriculum.items()}
         for name, one in curricula.items():
             if name not in datasets:

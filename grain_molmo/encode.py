@@ -248,17 +248,20 @@ class Encoder:
         return conversations, visual_tokens, [FramesSlot(video, times_s, clip_start_s, n_wanted)]
 
     def _excess(self, conversations: Conversations, n_visual: int) -> int:
-        """Tokens by which the media, and as much text as they must leave room for, exceed a row; below 1, all fits."""
-        seq_len = self.stage.seq_len
+        """Tokens by which the media, and as much text as they must leave room for, exceed a row; below 1, all fits.
+
+        To a prompt they leave room for all of it, for it cannot be cut.
+        """
+        seq_len, is_prompt = self.stage.seq_len, self.stage.kind == "prompts"
         most_text = seq_len // _LEAST_SHARE_OF_TEXT
         excess = 1 + n_visual + most_text - seq_len
-        if excess <= 0:  # nearly always; the text need not be counted
+        if excess <= 0 and not is_prompt:  # nearly always; the text need not be counted
             return excess
         branches = cast("list[list[str]]", [conversations] if isinstance(conversations[0], str) else conversations)
         # The last of a branch is predicted, but no input; a prompt has one turn more.
         n_ends = sum((len(branch) - 1) // 2 for branch in branches)
         n_text = n_ends + sum(len(self.tokenizer.encode(text)) for branch in branches for text in branch)
-        return excess - max(0, most_text - n_text)
+        return excess - most_text + (n_text if is_prompt else min(n_text, most_text))
 
     def _format(
         self,

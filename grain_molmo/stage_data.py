@@ -66,12 +66,16 @@ def open_to_evaluate(
             name, _, own_split = one.partition(":")
             base = canonical_name(name)
             dataset = open_dataset(base, own_split or split, data_dir, stage.dataset_args.get(base))
-        else:
+        elif isinstance(one, Dataset):
             base, dataset = type(one).__name__, one
+        else:
+            raise ConfigError(f"{one!r:.80} is nothing to evaluate; give a grain_molmo.Dataset or a name")
         name = next(name for name in chain([base], (f"{base}.{n}" for n in count(2))) if name not in opened)
         opened[name] = dataset
         if base in stage.rules:
             rules[name] = stage.rules[base]
+    if not opened:
+        raise ConfigError("there is nothing to evaluate: no dataset is given")
     _check_stores(opened.values())
     return opened, rules
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import grain_molmo as gm
+from grain_molmo import loader as loader_module
 from grain_molmo.datasets.registry import _REGISTRY
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.eval_plan import EachOnce
+from grain_molmo.mesh import ProcessPart
 from grain_molmo.packing.mixture import Draw
 
 
@@ -173,6 +175,24 @@ def test_a_stage_s_arguments_make_the_sets_that_it_names_and_no_others(monkeypat
     assert len(eval_loader(Asked(3), stage=stage)) == 1
 
 
+class Other(Asked):
+    """The same under another name."""
+
+
+def test_a_state_belongs_to_the_order_in_which_sets_follow_each_other():
+    one, other = eval_loader(Asked(2), Other(2)), eval_loader(Other(2), Asked(2))
+    one.set_state(one.get_state())
+    with pytest.raises(ConfigError, match="mixture differ"):
+        other.set_state(one.get_state())
+
+
+def test_context_shards_of_a_row_in_several_processes_are_refused(monkeypatch):
+    mesh = jax.make_mesh((4, 2), ("data", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    monkeypatch.setattr(loader_module, "_own_part", lambda *_: ProcessPart((0, 1), shards=(1,)))
+    with pytest.raises(ConfigError, match="all context shards of a row in one process"):
+        eval_loader(Asked(), mesh=mesh)
+
+
 def test_names_say_their_split(sample_dir):
     settings = {"data_dir": sample_dir, "tokenizer": "bytes", "kind": "train", "seq_len": 6144}
     named = gm.make_eval_loader("pixmo-count:train", batch_size=2, **settings)
@@ -218,6 +238,9 @@ class OneQuestion(gm.Dataset):
 def test_what_is_nothing_to_evaluate_is_refused():
     with pytest.raises(ConfigError, match="nothing to evaluate"):
         eval_loader(Asked(0))
+    for nothing in ([], [["pixmo_cap"]], [3]):
+        with pytest.raises(ConfigError, match="nothing to evaluate"):
+            gm.make_eval_loader(nothing, batch_size=2, tokenizer="bytes")
     with pytest.raises(ConfigError, match="does not divide"):
         eval_loader(Asked(), process_index=0, process_count=3)
     with pytest.raises(ConfigError, match="whole number"):

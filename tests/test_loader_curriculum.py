@@ -204,6 +204,8 @@ def test_a_loader_without_a_curriculum_or_of_another_set_says_so(open_prompts):
         open_prompts(curriculum=None).filter(scores([1]))
     with pytest.raises(ConfigError, match="'other' is no dataset of the stage; it has rl_prompts"):
         open_prompts(curriculum={"other": ALL})
+    with pytest.raises(ConfigError, match=r"curriculum is 0\.5, not a Curriculum"):
+        open_prompts(curriculum=0.5)
     with pytest.raises(ConfigError, match="no curriculum for other"):
         open_prompts().filter({"other": scores([1])})
     with pytest.raises(ConfigError, match="not both"):
