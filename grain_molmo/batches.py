@@ -25,6 +25,7 @@ from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.loader_state import pack_state, unpack_state
 from grain_molmo.mesh import ProcessPart
+from grain_molmo.packing.active import filtered_in
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.pipeline import Renderer, Rows, Transfer, pipeline
 from grain_molmo.render import Batch
@@ -131,23 +132,26 @@ class Loader(grain.DatasetIterator[Batch]):
 
     def get_state(self) -> dict[str, Any]:
         """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
-        return pack_state(self._fingerprint(self._place["step"]), self._place)
+        return pack_state(self._fingerprint(self._place), self._place)
 
-    def _fingerprint(self, step: int) -> dict[str, str]:
-        return fingerprint(self._reader, self._plan.phases, step, self._plan.order)
+    def _fingerprint(self, place: Mapping[str, Any]) -> dict[str, str]:
+        return fingerprint(self._reader, self._plan.phases, place["step"], self._plan.order, filtered_in(place))
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, or is not as it was taken; the
-        loader stays where it was then. What changes in later phases may differ.
+        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, is not as it was taken, or
+        leaves nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
+        differ.
         """
         theirs, plan = unpack_state(state)
-        ours = self._fingerprint(plan["step"])
+        ours = self._fingerprint(plan)
         if different := [key for key in ours if theirs.get(key) != ours[key]]:
             problem = f"the state belongs to another loader: {', '.join(different)} differ"
             change = f"phases that begin at step {plan['step']} or later may differ"
             raise ConfigError(f"{problem}; make the loader as it was made when the state was taken ({change})")
+        if isinstance(self._plan, PackedRows):
+            self._plan.check_removals(plan)
         self._go_to(plan)
         self._known_states.keep(self._place)
         self._counts.begin_anew()
@@ -186,9 +190,9 @@ class Loader(grain.DatasetIterator[Batch]):
         if not isinstance(step, Integral) or step < next_step:
             raise ConfigError(f"filter: step={step!r}; it must be a whole number, the next batch is {next_step}")
         place, reports = self._curriculum.declare(self._place, eval_scores, int(step))
-        self._go_to(place)
-        self._known_states.keep(self._place)
-        self._counts.begin_anew()
+        if place is not self._place:  # else what was prefetched still holds
+            self._go_to(place)
+            self._counts.begin_anew()
         return reports
 
     def active_indices(self, dataset: str) -> np.ndarray:

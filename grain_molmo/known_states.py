@@ -43,7 +43,7 @@ class KnownStates:
         for each in sorted(known, reverse=True):
             state = known[each]
             if each <= step and _until(each, state.get("removals", ())) == _until(each, removals):
-                return {**state, "removals": list(removals)} if removals else state
+                return {**state, "removals": list(removals)}  # also without those that it declares for later
         raise AssertionError("the state at step 0 belongs to every run")
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,12 @@ class DatasetBase(Dataset):
 
     def __len__(self) -> int:
         return len(self.data)
+
+
+def metadata_of(example: Any) -> Mapping[str, Any]:
+    """What an example says of itself, nothing if that is no dict; an example may be anything."""
+    metadata = example.get("metadata") if isinstance(example, Mapping) else None
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def content_fingerprint(dataset: Dataset) -> str:
