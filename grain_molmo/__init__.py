@@ -4,6 +4,7 @@ from grain_molmo.batches import EvalLoader, Loader
 from grain_molmo.curriculum import Curriculum
 from grain_molmo.datasets.base import Dataset, DatasetBase, StoreDataset
 from grain_molmo.datasets.evaluation import DenseCaptionEval, EachMessage
+from grain_molmo.datasets.features import FeatureDataset
 from grain_molmo.datasets.hf import HfDataset
 from grain_molmo.datasets.json_lines import DatasetUtility, load_shuffle_split_dataset
 from grain_molmo.datasets.molmo2 import Molmo2MultiImagePoint, Molmo2MultiImageQa, Molmo2SynMultiImageQa
@@ -27,6 +28,7 @@ from grain_molmo.datasets.pixmo import (
 )
 from grain_molmo.datasets.prompts import MathCodePrompts
 from grain_molmo.datasets.registry import dataset_names, get_dataset, register_dataset
+from grain_molmo.datasets.spatial import SpatialRelations
 from grain_molmo.datasets.written import WriteSummary, WrittenDataset, write_dataset
 from grain_molmo.errors import ExampleError, FaultBudgetError
 from grain_molmo.faults import FaultPolicy
@@ -34,6 +36,7 @@ from grain_molmo.loader import make_eval_loader, make_loader
 from grain_molmo.quarantine import read_quarantine
 from grain_molmo.sequence_sample import SequenceSample, prompt_sample
 from grain_molmo.stages import DatasetRule, Group, Phase, Stage
+from grain_molmo.tensors import load_tensors
 from grain_molmo.text.parse import read_count, read_points, read_tracks
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.text.weights import LossWeighting
@@ -51,6 +54,7 @@ __all__ = [
     "ExampleError",
     "FaultBudgetError",
     "FaultPolicy",
+    "FeatureDataset",
     "Frames",
     "Group",
     "HfDataset",
@@ -76,6 +80,7 @@ __all__ = [
     "PixMoPoints",
     "PixMoPointsEval",
     "SequenceSample",
+    "SpatialRelations",
     "Stage",
     "StoreDataset",
     "Tokenizer",
@@ -84,6 +89,7 @@ __all__ = [
     "dataset_names",
     "get_dataset",
     "load_shuffle_split_dataset",
+    "load_tensors",
     "load_tokenizer",
     "make_eval_loader",
     "make_loader",

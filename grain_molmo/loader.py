@@ -175,7 +175,7 @@ def make_eval_loader(
     Args:
         dataset: a name, "name:split" or a dataset; or several, one after the other.
         batch_size: rows of the global batch; it must divide among the processes or the mesh's devices.
-        split: of names that don't say one; default "validation".
+        split: of names that don't say one; default "validation", or "test" of a set without that.
         stage: whose lengths and formats apply: "pretraining", "sft", "long_context", or a `Stage` (of any mixture).
         kind: "prompts" to have a model answer, "train" to measure the loss of the answers, "features" for probes.
         data_dir, tokenizer, seq_len, max_frames, seed, mesh, process_index, process_count, num_threads, policy,
@@ -186,7 +186,7 @@ def make_eval_loader(
         StoreError: a dataset was not converted into the folder, or a shard is missing.
     """
     given = find_stage(stage, None)
-    opened, rules = open_to_evaluate(dataset, given, split or "validation", data_dir)
+    opened, rules = open_to_evaluate(dataset, given, split, data_dir)
     sizes = {name: len(one) for name, one in opened.items()}
     every = {"mixture": dict.fromkeys(opened, 1.0), "groups": (), "phases": (), "dataset_args": {}}
     once = replace(given, **every, rules=rules, kind=kind)

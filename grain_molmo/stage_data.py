@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, count
+from typing import Any
 
 from grain_molmo.datasets.base import Dataset, PathLike, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
@@ -43,7 +44,7 @@ def open_datasets(
 
 
 def open_to_evaluate(
-    wanted: str | Dataset | Sequence[str | Dataset], stage: Stage, split: str, data_dir: PathLike | None
+    wanted: str | Dataset | Sequence[str | Dataset], stage: Stage, split: str | None, data_dir: PathLike | None
 ) -> tuple[dict[str, Dataset], dict[str, DatasetRule]]:
     """Datasets to go through one after the other, by name, in this order, and the stage's rules for some of them.
 
@@ -52,7 +53,7 @@ def open_to_evaluate(
     Args:
         wanted: a name, "name:split" or a dataset; or several.
         stage: has arguments of datasets and rules for them.
-        split: of names that don't say one.
+        split: of names that don't say one; None: see `open_named`.
         data_dir: where the converted ones are.
 
     Raises:
@@ -63,9 +64,8 @@ def open_to_evaluate(
     rules: dict[str, DatasetRule] = {}
     for one in [wanted] if isinstance(wanted, str | Dataset) else wanted:
         if isinstance(one, str):
-            name, _, own_split = one.partition(":")
-            base = canonical_name(name)
-            dataset = open_dataset(base, own_split or split, data_dir, stage.dataset_args.get(base))
+            base = canonical_name(one.partition(":")[0])
+            dataset = open_named(one, split, data_dir, stage.dataset_args.get(base))
         elif isinstance(one, Dataset):
             base, dataset = type(one).__name__, one
         else:
@@ -78,6 +78,19 @@ def open_to_evaluate(
         raise ConfigError("there is nothing to evaluate: no dataset is given")
     _check_stores(opened.values())
     return opened, rules
+
+
+def open_named(
+    name: str, split: str | None, data_dir: PathLike | None, args: Mapping[str, Any] | None = None
+) -> Dataset:
+    """The dataset of "name:split", or of "name" and the split; without one its "validation", or else its "test"."""
+    base, _, own_split = name.partition(":")
+    if own_split or split:
+        return open_dataset(base, own_split or split or "", data_dir, args)
+    try:
+        return open_dataset(base, "validation", data_dir, args)
+    except MissingSplitError:
+        return open_dataset(base, "test", data_dir, args)
 
 
 def _given(stage: Stage, datasets: Mapping[str, Dataset], listed: Collection[str]) -> dict[str, Dataset]:

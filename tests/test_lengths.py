@@ -261,7 +261,7 @@ def test_why_examples_are_left_out_is_said_once(tmp_path, caplog):
         list(build_index(tmp_path, make_encoder(), ["talk"]))
     assert [record.getMessage() for record in caplog.records] == [
         "cannot be encoded (further cases of 'bad_roles' are only counted): talk example 5 (id 5): 0 turns; "
-        "the assistant must have the last word"
+        'the assistant must have the last word (a stage of kind "prompts" takes what has no answer)'
     ]
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import grain_molmo as gm
-from grain_molmo.encode import Encoder
+from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import StoreError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.planned import ExamplePlanner
@@ -89,6 +90,15 @@ def test_what_knows_only_where_its_media_are_is_made_once(tmp_path: Path):
     for item in range(2):
         planned = planner(Draw("own", 0, item))
         assert planner.encode(planned) is planned.encoded
+
+
+def test_with_its_lengths_known_it_is_made_once():
+    known = planner_of(Painted())(Draw("own", 0, 3))
+    dataset = Painted()
+    lengths = Lengths(known.n_tokens, known.n_crops, known.n_pooled, known.cost)
+    planner = replace(planner_of(dataset), known_lengths=lambda draw: lengths)
+    assert planner.encode(planner(Draw("own", 0, 3))).n_crops == known.n_crops
+    assert dataset.painted == 1
 
 
 def test_however_many_examples_wait_the_pixels_alive_are_those_of_the_batch_in_hand():

@@ -18,6 +18,7 @@ Labels = PathLike | Sequence[int] | np.ndarray
 Layers = int | str | Sequence[int | str]
 
 METADATA = "metadata"
+_IDS = ("id", "ids")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class FeatureTable:
     def features(self, row: int) -> np.ndarray:
         """[*shape] of one row, as the file has them; a copy."""
         return np.stack([layer[row] for layer in self.layers]) if self.is_stacked else np.array(self.layers[0][row])
+
+    def identity(self, row: int) -> str:
+        """The row's name: its `id` or `ids`, else its number."""
+        names = next((self.columns[name] for name in _IDS if name in self.columns), None)
+        return f"{row:09d}" if names is None else str(names[row])
 
     def known(self, row: int) -> dict[str, Any]:
         """What else is known of one row."""
@@ -105,9 +111,12 @@ def open_feature_table(
 
 def _layer_files(folder: Path, layers: Layers | None) -> tuple[tuple[Path, ...], bool]:
     """The files of the layers, and whether they are to be stacked."""
-    by_name = {file.stem: file for file in sorted(folder.iterdir(), key=_by_number) if is_tensor_file(file)}
-    if not by_name:
+    files = sorted((file for file in folder.iterdir() if is_tensor_file(file)), key=_by_number)
+    by_name = {file.stem: file for file in files}
+    if not files:
         raise ConfigError(f"{folder} holds no file of tensors ({', '.join(TENSOR_SUFFIXES)})")
+    if len(by_name) < len(files):
+        raise ConfigError(f"{folder} holds a layer in two formats: {', '.join(file.name for file in files)}; leave one")
     if layers is None:
         return tuple(by_name.values()), len(by_name) > 1
     is_one = isinstance(layers, int | str)

@@ -81,25 +81,22 @@ class FeatureDataset(Dataset):
     @functools.cached_property
     def ids(self) -> list[str]:
         """The id of each example."""
-        return [self._id(row) for row in self.rows_N.tolist()]
+        return [self._table.identity(row) for row in self.rows_N.tolist()]
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item`. Raises ExampleError("not_finite") for features that are NaN or infinite."""
         row = int(self.rows_N[item])
+        identity = self._table.identity(row)
         try:
             features = as_features(self._table.features(row)).astype(np.float32, copy=False)
         except ExampleError as error:
-            raise ExampleError(error.reason, f"row {row} of {self._source}: {error.detail}", self._id(row)) from error
-        metadata = {**self._table.known(row), "id": self._id(row), "source": self._source, "split": self.split}
+            raise ExampleError(error.reason, f"row {row} of {self._source}: {error.detail}", identity) from error
+        metadata = {**self._table.known(row), "id": identity, "source": self._source, "split": self.split}
         return {"features": features, "label": int(self._table.labels_N[row]), "metadata": metadata}
 
     @property
     def _source(self) -> str:
         return self._table.files[0].stem if not self._table.is_stacked else self._table.files[0].parent.name
-
-    def _id(self, row: int) -> str:
-        names = next((self._table.columns[name] for name in ("id", "ids") if name in self._table.columns), None)
-        return f"{row:09d}" if names is None else str(names[row])
 
     def _fingerprint(self) -> str:
         chosen = (array.astype("<i8").tobytes() for array in (self.labels_N, self.rows_N))

@@ -51,7 +51,6 @@ def _load(dataset: type[HfDataset], split: str | None, n_procs: int | None) -> A
 
 def _load_path(path: str, split: str | None, n_procs: int | None) -> Any:
     import datasets  # takes a second
-    from datasets import load_dataset
 
     folder = Path(path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
@@ -61,8 +60,8 @@ def _load_path(path: str, split: str | None, n_procs: int | None) -> Any:
     if folder.is_file():
         if folder.suffix not in _FORMATS:
             raise ValueError(f"a file must be one of {', '.join(_FORMATS)}")
-        return load_dataset(_FORMATS[folder.suffix], data_files=path, split=split, num_proc=n_procs)
-    return load_dataset(path, split=split, num_proc=n_procs)
+        return datasets.load_dataset(_FORMATS[folder.suffix], data_files=path, split=split, num_proc=n_procs)
+    return datasets.load_dataset(path, split=split, num_proc=n_procs)
 
 
 def _split_of(splits: Mapping[Any, Any], split: str) -> Any:

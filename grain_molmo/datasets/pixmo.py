@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, converted_splits, require
+from grain_molmo.datasets.captions import CaptionsByPicture
 from grain_molmo.masks import decode_mask
-from grain_molmo.store import Record
+from grain_molmo.store import Record, resolve_data_dir
 from grain_molmo.text.counting import with_no_pointing_prefix
 
 Counting = Literal["both"] | bool
@@ -247,6 +248,8 @@ class PixMoCapQa(_PixMo):
         split: "train" or "validation".
         style: "synthetic_qa" or "user_qa".
         prefix_how_many: put an instruction not to point before the user turns that ask to count.
+        captions: give the captions that the dialogues were written from, which are PixMo-Cap's of the same pictures; to
+            find them, its records in the same folder are read when the dataset is made.
         data_dir: the store's folder.
     """
 
@@ -257,21 +260,24 @@ class PixMoCapQa(_PixMo):
         split: str = "train",
         style: str = "synthetic_qa",
         prefix_how_many: bool = True,
+        captions: bool = False,
         data_dir: PathLike | None = None,
     ):
         require("style", style, QA_STYLES)
         super().__init__(split, data_dir)
         self.style, self.prefix_how_many = style, prefix_how_many
+        self.captions = CaptionsByPicture(resolve_data_dir(data_dir)) if captions else None
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
-        """Example `item`: fields `question`, `answer` (of the first dialogue, its last turns) and `caption` (None).
+        """Example `item`: fields `question`, `answer` (of the first dialogue, its last turns) and `caption`.
 
-        The hub gives no caption with this set.
+        The hub gives no caption with this set: it is None without `captions`, and for a picture that has none.
         """
         record = self.records[item]
+        caption = self.captions.find(record.media[0].sha256) if self.captions else None
         dialogues = [conversation["turns"] for conversation in record.annotation["conversations"]]
         messages = [{"style": self.style, "messages": self._turns(turns, rng)} for turns in dialogues]
-        fields = {"question": dialogues[0][-2], "answer": dialogues[0][-1], "caption": None}
+        fields = {"question": dialogues[0][-2], "answer": dialogues[0][-1], "caption": caption}
         return self._example(record, messages, fields)
 
     def _turns(self, turns: Sequence[str], rng: np.random.RandomState) -> list[str]:

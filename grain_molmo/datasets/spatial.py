@@ -194,9 +194,9 @@ def _load_split(path: Path, split: str | None) -> tuple[str, Any]:
 
 def _with_relation_named(data: Any, row: dict[str, Any]) -> dict[str, Any]:
     """The row with its relation by name, where the table has it as the number of a class."""
-    names = getattr(data.features["spatial_relation"], "names", None)
+    names: Sequence[str] = getattr(data.features["spatial_relation"], "names", None) or ()
     relation = row["spatial_relation"]
-    is_class = names is not None and isinstance(relation, int) and 0 <= relation < len(names)
+    is_class = isinstance(relation, int) and 0 <= relation < len(names)
     return {**row, "spatial_relation": names[relation]} if is_class else row
 
 

@@ -20,14 +20,14 @@ import numpy as np
 import orbax.checkpoint as ocp  # the extra "checkpoint"
 
 import grain_molmo as gm
-from grain_molmo.datasets.registry import open_dataset
-from grain_molmo.errors import ConfigError, MissingSplitError
+from grain_molmo.errors import ConfigError
 from grain_molmo.evaluation import mean_scores, score_answer
 from grain_molmo.examples.answer import make_answer
 from grain_molmo.examples.model import ModelConfig, Params
 from grain_molmo.examples.step import abstract_state, init_state
 from grain_molmo.examples.train import add_process_arguments, join_processes, make_mesh, mesh_axes
 from grain_molmo.predictions import Prediction, gather_predictions, plain_metadata, write_predictions
+from grain_molmo.stage_data import open_named
 from grain_molmo.stages import STAGES
 from grain_molmo.stats import BatchInfo
 
@@ -56,7 +56,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.high_res:
         stage = replace(stage, max_crops=stage.high_res_max_crops)
     name = args.dataset or args.task
-    prompts = gm.EachMessage(open_named(name, args.data_dir))
+    prompts = gm.EachMessage(open_named(name, None, args.data_dir))
     own: list[Prediction] = []
     with gm.make_eval_loader(
         prompts,
@@ -110,17 +110,6 @@ def read_answers(
                 metadata=plain_metadata(example.metadata),
                 scores=score_answer(text, example.metadata),
             )
-
-
-def open_named(text: str, data_dir: str | None) -> gm.Dataset:
-    """The dataset of "NAME" or "NAME:SPLIT"; without a split its validation, or else its test."""
-    name, _, split = text.partition(":")
-    if split:
-        return open_dataset(name, split, data_dir)
-    try:
-        return open_dataset(name, "validation", data_dir)
-    except MissingSplitError:
-        return open_dataset(name, "test", data_dir)
 
 
 def load_params(folder: str | None, config: ModelConfig, mesh: jax.sharding.Mesh) -> Params:

@@ -12,6 +12,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ from grain_molmo.examples.model import ModelConfig
 from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
 from grain_molmo.examples.watch import Watch
 from grain_molmo.loader_state import check_same_everywhere
+from grain_molmo.stages import STAGES
+from grain_molmo.store import canonical_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = _arguments().parse_args(argv)
+    args.stage = stage_of(args.stage, args.mixture)
     join_processes(args)
     summary = train(args)
     if jax.process_index() == 0:
@@ -38,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Trains up to `args.steps` steps, the first of them by an earlier run; figures of this run."""
+    """Trains up to `args.steps` steps, the first of them by an earlier run; figures of this run.
+
+    Args:
+        args: as the command line has them; `stage` is a name or a Stage.
+    """
     mesh = make_mesh(args.mesh)
     tokenizer = gm.load_tokenizer(args.tokenizer)
     config = ModelConfig(
@@ -82,6 +90,25 @@ def join_processes(args: argparse.Namespace) -> None:
     """Joins several processes by hand; on a pod, jax.distributed.initialize() finds out by itself."""
     if args.coordinator:
         jax.distributed.initialize(args.coordinator, args.process_count, args.process_index)
+
+
+def stage_of(name: str, mixture: dict[str, float] | None) -> str | gm.Stage:
+    """The stage of that name, with another mixture if one is given. Raises ConfigError for an unknown name."""
+    if mixture is None:
+        return name
+    if name not in STAGES:
+        raise ConfigError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
+    rules = {dataset: rule for dataset, rule in STAGES[name].rules.items() if dataset in mixture}
+    return replace(STAGES[name], mixture=mixture, rules=rules)
+
+
+def weights_by_name(text: str) -> dict[str, float]:
+    """An argparse type: weights by dataset, of text such as `pixmo_cap` or `pixmo_cap=0.7,my-set=0.3`."""
+    entries = [entry.partition("=") for entry in text.split(",")]
+    try:
+        return {canonical_name(name): float(weight or 1) for name, _, weight in entries}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like pixmo_cap=0.7,my-set=0.3 ({error})") from error
 
 
 def mesh_axes(text: str) -> dict[str, int]:
@@ -138,6 +165,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--data-dir", metavar="DIR", help="converted datasets; default $GRAIN_MOLMO_DATA")
     add("--checkpoints", metavar="DIR", required=True, help="where the run's checkpoints lie or will")
     add("--stage", default="pretraining", help="pretraining, sft or long_context")
+    add("--mixture", type=weights_by_name, metavar="SETS", help='not the stage\'s: "pixmo_cap=0.7,my-set=0.3"')
     add("--tokenizer", default="bytes", help='a hub name, the path of a tokenizer.json, or "bytes"')
     add("--batch-size", type=int, default=4, metavar="ROWS", help="rows of the global batch (4)")
     add("--seq-len", type=int, default=2048, metavar="TOKENS", help="tokens a row (2048)")

@@ -1,5 +1,6 @@
 """`check_dataset`: all that a dataset promises to the loader and to people, tried out."""
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.chosen import with_chosen_as_video
 
+logger = logging.getLogger(__name__)
+
 
 def check_dataset(
     dataset: Dataset,
@@ -28,6 +31,7 @@ def check_dataset(
     stage: Stage | str | None = None,
     tokenizer: Tokenizer | str = "bytes",
     skip: Collection[str] = (),
+    strict: bool = False,
 ) -> CheckReport:
     """What was checked of a dataset, if it is as it must be; for a test: `check_dataset(MyDataset("train"))`.
 
@@ -39,7 +43,8 @@ def check_dataset(
     - media: all decodes, to the size that it says. stage: the examples become tokens of the stage.
     - random: nothing is drawn from random states that the process shares. repeat: the same random state gives the same
       example and is left the same. order: also in another order. pickling: also in a pickled copy. threads: also when
-      threads ask at once. changes: also after a caller changed what it was given before.
+      threads ask at once. changes: also after a caller changed what it was given before; what is found there is
+      advice, which is logged.
     - ids: `metadata["id"]` is unique, and what `ids` says. fingerprint: if there is one, text that stays.
 
     Each example is asked for about ten times, its pictures decoded once. Nothing is written; the process's random
@@ -53,6 +58,7 @@ def check_dataset(
             36,864 tokens, or features if they are such.
         tokenizer: as of `make_loader`.
         skip: checks to leave out, where what they find is meant.
+        strict: take advice for a fault.
 
     Raises:
         DatasetCheckError: an AssertionError whose message lists what is wrong: the example, the field, what to do.
@@ -68,8 +74,10 @@ def check_dataset(
     with seeded_globally(seed):  # also puts them back
         found = tuple(one for one in check.findings() if one.check not in skip)
     report = check.report(found)
-    if found:
+    if any(strict or not one.is_advice for one in found):
         raise DatasetCheckError(report)
+    if found:
+        logger.warning("%s", report)
     return report
 
 

@@ -1,7 +1,7 @@
 """Document 3, datasets of prompts: each of its code blocks runs as it stands there, on this library.
 
 What it imports from elsewhere is given by this library or by NumPy; where it says "..." for one's own code, there is
-some. Without the document the tests skip; what they show is tested in words of our own, too, in `test_prompts.py`,
+some. Without the document the tests skip; what they show is tested in words of our own, too, in `test_math_code.py`,
 `test_sequence_sample.py` and `test_loader_curriculum.py`.
 """
 

@@ -11,6 +11,7 @@ import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
 from grain_molmo.datasets.spatial import SpatialRelations, relation_fields
 from grain_molmo.errors import ConfigError, ExampleError, MediaError
+from grain_molmo.testing import check_dataset
 from grain_molmo.vision.file_image import FileImage
 
 
@@ -220,3 +221,11 @@ def test_spatial_relations_train_and_probe(tmp_path: Path):
         finally:
             loader.close()
     assert batch["features"].shape == (4, 6)
+
+
+@pytest.mark.parametrize("kind", ["train", "features"])
+def test_spatial_relations_are_a_sound_dataset(tmp_path: Path, kind: str):
+    folder = write_spatial(tmp_path / "spatial_hf")
+    stage = gm.Stage(mixture={"spatial": 1}, seq_len=2048, kind=kind)
+    check_dataset(gm.get_dataset("spatial-relations", path=folder), stage=stage)
+    check_dataset(_converted(folder, tmp_path / "data"), stage=stage)

@@ -13,6 +13,7 @@ from grain_molmo.datasets.features import FeatureDataset
 from grain_molmo.datasets.file_fingerprint import files_fingerprint
 from grain_molmo.datasets.labelled import as_features, as_label
 from grain_molmo.errors import ConfigError, ExampleError
+from grain_molmo.testing import check_dataset
 
 LABELS = np.arange(12) % 3
 
@@ -155,6 +156,9 @@ def test_layers_that_do_not_belong_together_are_named(tmp_path: Path):
     write_npz(folder / "layer_30.npz", features_ND(width=7))
     with pytest.raises(ConfigError, match=r"layer_30.npz is \[12, 7\]"):
         FeatureDataset(folder)
+    np.save(folder / "layer_9.npy", features_ND())
+    with pytest.raises(ConfigError, match="in two formats"):
+        FeatureDataset(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no file of tensors"):
         FeatureDataset(tmp_path / "empty")
@@ -230,7 +234,8 @@ def same(one: Any, other: Any) -> None:
 
 
 def test_a_converted_file_gives_the_examples_that_the_file_gives(tmp_path: Path):
-    source = write_npz(tmp_path / "a.npz", image_path=[f"{i}.png" for i in range(12)])
+    names = {"ids": [f"n{i}" for i in range(12)], "image_path": [f"{i}.png" for i in range(12)]}
+    source = write_npz(tmp_path / "a.npz", **names)
     stored = converted(source, tmp_path / "data", "--rows-per-shard", "5")
     same(stored, FeatureDataset(source))
     assert stored[1]["metadata"]["image_path"] == "1.png", "not taken for a picture to store"
@@ -320,3 +325,15 @@ def test_features_may_stand_beside_a_question(tmp_path: Path):
 def test_features_without_sense_are_not_written(tmp_path: Path, example: dict[str, Any], reason: str):
     with pytest.raises(ExampleError, match=f"^{reason}.*example 0"):
         gm.write_dataset([example], tmp_path, "mine")
+
+
+def test_features_are_a_sound_dataset(tmp_path: Path):
+    source = write_layers(tmp_path / "d", ids=[f"n{i}" for i in range(12)])
+    stage = gm.Stage(kind="features", mixture={"d": 1})
+    check_dataset(FeatureDataset(source, split="validation", validation_fraction=0.5), stage=stage)
+    check_dataset(converted(source, tmp_path / "data"), stage=stage)
+
+
+def test_files_of_features_have_a_name_that_mixtures_know(tmp_path: Path):
+    dataset = gm.get_dataset("feature-files", path=write_npz(tmp_path / "a.npz"), num_classes=3)
+    assert dataset[0]["label"] == 0
