@@ -17,7 +17,17 @@ _DEFAULT_VIDEO_SCALE = 100
 
 _READ = frozenset(
     {
-        *("image", "video", "messages", "message_list", "multi_turn_messages", "metadata", "subtitle", "subtitles", "timestamps"),
+        *(
+            "image",
+            "video",
+            "messages",
+            "message_list",
+            "multi_turn_messages",
+            "metadata",
+            "subtitle",
+            "subtitles",
+            "timestamps",
+        ),
         *("style", "prompt", "question", "questions", "query", "answer", "answers", "answer_idx", "options"),
         *("explanation", "caption", "captions", "text", "transcripts", "points", "point_scale", "label", "labels"),
         *("object_name", "object_names", "count", "time", "features", "spatial_relation", "document_type"),
