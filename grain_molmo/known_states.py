@@ -43,7 +43,7 @@ class KnownStates:
         for each in sorted(known, reverse=True):
             state = known[each]
             if each <= step and _until(each, state.get("removals", ())) == _until(each, removals):
-                rest = {key: value for key, value in state.items() if key != "removals"}  # some may be declared for later
+                rest = {key: value for key, value in state.items() if key != "removals"}  # declared for later
                 return {**rest, "removals": list(removals)} if removals else rest
         raise AssertionError("the state at step 0 belongs to every run")
 
