@@ -188,7 +188,8 @@ class Loader(grain.DatasetIterator[Batch]):
         next_step = self._place["step"]
         step = next_step if step is None else step
         if not isinstance(step, Integral) or step < next_step:
-            raise ConfigError(f"filter: step={step!r}; it must be a whole number, the next batch is {next_step}")
+            problem = "that batch has passed" if isinstance(step, Integral) else "it must be a whole number"
+            raise ConfigError(f"filter: step={step!r}: {problem}; the next batch is {next_step}")
         place, reports = self._curriculum.declare(self._place, eval_scores, int(step))
         if place is not self._place:  # else what was prefetched still holds
             self._go_to(place)
@@ -247,8 +248,22 @@ class Loader(grain.DatasetIterator[Batch]):
         raise AssertionError("a plan has no end")
 
     def stats(self) -> dict[str, Any]:
-        """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`."""
-        return {**self._counts.to_dict(), "missing_datasets": self.missing_datasets}
+        """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`.
+
+        `removed_examples` counts by dataset what `filter` took out, in the whole run.
+        """
+        return {
+            **self._counts.to_dict(),
+            "removed_examples": self._removed(),
+            "missing_datasets": self.missing_datasets,
+        }
+
+    def _removed(self) -> dict[str, int]:
+        """How many examples `filter` has removed, by dataset."""
+        if isinstance(self._plan, EachOnce) or "removals" not in self._place:
+            return {}
+        numbers = {name: int(self._plan.removed(self._place, name).sum()) for name in self._plan.sizes}
+        return {name: number for name, number in numbers.items() if number}
 
     def __enter__(self) -> "Loader":
         return self
@@ -265,8 +280,14 @@ class Loader(grain.DatasetIterator[Batch]):
 class EvalLoader(Loader):
     """A loader of every example once; `len` is the number of its batches.
 
-    `set_state` with the state that it had at first goes through them again.
+    Gone through to the end, it begins anew with the next loop over it.
     """
+
+    def __iter__(self) -> "EvalLoader":
+        if self._place["step"] >= len(self):
+            self._go_to(iter(self._plan).get_state())
+            self._counts.begin_anew()
+        return self
 
     def __len__(self) -> int:
         assert isinstance(self._plan, EachOnce)

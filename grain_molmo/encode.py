@@ -167,7 +167,9 @@ class Encoder:
         if stage.kind == "prompts":
             arrays = assemble_prompt(_only(conversations), visual_tokens, self.tokenizer)
             if len(arrays) > stage.seq_len:
-                raise ExampleError("too_long", f"a prompt of {len(arrays)} tokens, a row has {stage.seq_len}")
+                raise ExampleError(
+                    "too_long", f"a prompt of {len(arrays)} tokens, a row has {stage.seq_len} (seq_len=)"
+                )
             return arrays, slots
         arrays = assemble(
             conversations,
@@ -216,7 +218,7 @@ class Encoder:
         """
         stage = self.stage
         if stage.max_frames < 1:
-            raise ExampleError("video", f"stage {stage.name!r} takes pictures and text, not video")
+            raise ExampleError("video", f"stage {stage.name!r} takes pictures and text, not video (max_frames=)")
         if example.get("image") is not None:
             raise ExampleError("mixed_media", "an example has pictures or a video, not both")
         metadata = metadata_of(example)

@@ -20,9 +20,9 @@ from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
 
 _ASKED_FOR_SHAPE = 100
+_READ_AT_ONCE = 1024
 _NO_NUMBERS = "OSUMmc"
 """Kinds of numpy's types that would become numbers by way of text, or lose half of what they are."""
-_READ_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)

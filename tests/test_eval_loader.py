@@ -91,6 +91,10 @@ def test_it_can_be_gone_through_again_and_any_batch_be_had():
     loader.set_state(start)
     for step, batch in enumerate(loader):
         np.testing.assert_array_equal(batch["input_tokens"], once[step])
+    for step, batch in enumerate(loader):  # a loop after the end begins anew
+        np.testing.assert_array_equal(batch["input_tokens"], once[step])
+    assert next(iter(loader))["input_tokens"].tobytes() == once[0].tobytes()
+    assert next(iter(loader))["input_tokens"].tobytes() == once[1].tobytes()  # one that was left goes on
     np.testing.assert_array_equal(loader.batch_at(1)["input_tokens"], once[1])
     with pytest.raises(ConfigError, match="from 0 to 2"):
         loader.batch_at(3)

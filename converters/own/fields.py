@@ -18,7 +18,7 @@ from converters.rows import Row
 from grain_molmo.datasets.example_record import IMAGE, TEXT, VIDEO, to_annotation
 from grain_molmo.datasets.labelled import FEATURES, LABEL, with_features
 from grain_molmo.datasets.lessons import require_lesson, with_lesson
-from grain_molmo.datasets.spatial import relation_fields
+from grain_molmo.datasets.spatial import relation_fields, require_shown
 from grain_molmo.errors import ExampleError, RowError
 
 NOTHING_TO_LEARN = "nothing_to_learn"
@@ -55,6 +55,8 @@ def row_annotation(
             raise RowError(NOTHING_TO_LEARN, f"{what} in {', '.join(row) or 'the row'}")
         used, fields = lesson or ((), {})
         features_used, features = labelled or ((), {})
+        if "spatial_relation" in fields:
+            require_shown(features, num_media > 0)
         extra = {name: given[name] for name in _BESIDES if name in given}
         used_columns = {columns.column(row, field) for field in (*used, *features_used, *_BESIDES, "metadata")}
         metadata = _metadata(row, columns, given.get("metadata"), used_columns)

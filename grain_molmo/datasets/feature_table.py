@@ -57,7 +57,7 @@ class FeatureTable:
     def identity(self, row: int) -> str:
         """The row's name: its `id` or `ids`, else its number."""
         names = next((self.columns[name] for name in _IDS if name in self.columns), None)
-        return f"{row:09d}" if names is None else str(names[row])
+        return f"{row:09d}" if names is None else str(_plain(names[row]))
 
     def known(self, row: int) -> dict[str, Any]:
         """What else is known of one row."""
@@ -95,7 +95,7 @@ def open_feature_table(
         ConfigError: there is no such file, layer or key, or the arrays do not belong together; the message says which.
     """
     path = Path(path).expanduser()
-    files, is_stacked = ((path,), False) if not path.is_dir() else _layer_files(path, layers)
+    files, is_stacked = ((path,), False) if not path.is_dir() else _layer_files(path, layers, labels)
     if layers is not None and not path.is_dir():
         raise ConfigError(f"{path} is one file; layers={layers!r} is for a folder of them")
     found = [_contents(file, features_key) for file in files]
@@ -109,14 +109,16 @@ def open_feature_table(
     return FeatureTable(files, arrays, is_stacked, labels_N, columns, metadata)
 
 
-def _layer_files(folder: Path, layers: Layers | None) -> tuple[tuple[Path, ...], bool]:
-    """The files of the layers, and whether they are to be stacked."""
-    files = sorted((file for file in folder.iterdir() if is_tensor_file(file)), key=_by_number)
-    by_name = {file.stem: file for file in files}
-    if not files:
+def _layer_files(folder: Path, layers: Layers | None, labels: Labels | None) -> tuple[tuple[Path, ...], bool]:
+    """The files of the layers, and whether they are to be stacked. The labels may lie beside them."""
+    beside = Path(labels).expanduser().resolve() if isinstance(labels, str | os.PathLike) else None
+    files = [file for file in sorted(folder.iterdir(), key=_by_number) if is_tensor_file(file)]
+    by_name: dict[str, Path] = {}
+    for file in (file for file in files if file.resolve() != beside):
+        if (other := by_name.setdefault(file.stem, file)) != file:
+            raise ConfigError(f"{folder} has {other.name} and {file.name} for one layer; leave one")
+    if not by_name:
         raise ConfigError(f"{folder} holds no file of tensors ({', '.join(TENSOR_SUFFIXES)})")
-    if len(by_name) < len(files):
-        raise ConfigError(f"{folder} holds a layer in two formats: {', '.join(file.name for file in files)}; leave one")
     if layers is None:
         return tuple(by_name.values()), len(by_name) > 1
     is_one = isinstance(layers, int | str)
@@ -151,7 +153,9 @@ def _contents(file: Path, features_key: str) -> Mapping[str, Any]:
         raise ConfigError(f"{file} holds a {kind}; features are an array, or a dict with {features_key!r}")
     if features_key not in content:
         has = ", ".join(f"{name!r} {_described(value)}" for name, value in list(content.items())[:20]) or "nothing"
-        raise ConfigError(f"{file} has no {features_key!r}; it has {has}. Name the features with features_key=")
+        raise ConfigError(
+            f"{file} has no {features_key!r}; it has {has}. Name the features: features_key=, or --columns features="
+        )
     return content
 
 
@@ -174,7 +178,9 @@ def _common_labels(
         return _labels(*_given_labels(labels, labels_key), number)
     own = [_labels(one[labels_key], file, number) for file, one in zip(files, found, strict=True) if labels_key in one]
     if not own:
-        raise ConfigError(f"{files[0]} has no {labels_key!r}; give them with labels=, numbers or the path of a file")
+        raise ConfigError(
+            f"{files[0]} has no {labels_key!r}; give them with labels=, numbers or the path of a file, or --labels"
+        )
     if any(not np.array_equal(own[0], other) for other in own):
         raise ConfigError(f"the files of {files[0].parent} have different labels: they are not layers of the same rows")
     return own[0]
@@ -217,10 +223,9 @@ def _about(
     content: Mapping[str, Any], taken: Sequence[str], number: int
 ) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
     """What a file says beside features and labels: of each row, and of all."""
-    beside = {str(name): value for name, value in content.items() if name not in (*taken, METADATA)}
-    metadata = content.get(METADATA)
-    if isinstance(metadata, Mapping):
-        beside |= {str(name): value for name, value in metadata.items()}
+    beside = {str(name): value for name, value in content.items() if name not in taken}
+    if isinstance(content.get(METADATA), Mapping):
+        beside |= {str(name): value for name, value in beside.pop(METADATA).items()}
     of_rows = {name: value for name, value in beside.items() if _is_of_rows(value, number)}
     return of_rows, {name: value for name, value in beside.items() if name not in of_rows}
 
@@ -231,4 +236,6 @@ def _is_of_rows(value: Any, number: int) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    """What a file says of a row without NumPy's types; bytes, as arrays of texts are often saved, as text."""
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return plain.decode(errors="replace") if isinstance(plain, bytes) else plain

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,7 @@ class FeatureDataset(Dataset):
         num_classes: int | None = None,
     ):
         self.split = split
+        path, labels = _absolute(path), _absolute(labels) if isinstance(labels, str | os.PathLike) else labels
         self._open = functools.partial(
             open_feature_table, path, labels, layers=layers, features_key=features_key, labels_key=labels_key
         )
@@ -112,6 +115,11 @@ class FeatureDataset(Dataset):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._source!r}, {len(self)} examples of {list(self.feature_shape)})"
+
+
+def _absolute(path: PathLike) -> Path:
+    """For a copy in a process that works in another folder."""
+    return Path(path).expanduser().absolute()
 
 
 def _require_classes(labels_N: np.ndarray, num_classes: int | None, where: Any) -> None:

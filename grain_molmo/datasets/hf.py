@@ -51,17 +51,22 @@ def _load(dataset: type[HfDataset], split: str | None, n_procs: int | None) -> A
 
 def _load_path(path: str, split: str | None, n_procs: int | None) -> Any:
     import datasets  # takes a second
+    from datasets.exceptions import DatasetGenerationError
 
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        saved = datasets.load_from_disk(path)
+        saved = datasets.load_from_disk(str(folder))
         splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
         return splits if split is None else _split_of(splits, split)
-    if folder.is_file():
-        if folder.suffix not in _FORMATS:
-            raise ValueError(f"a file must be one of {', '.join(_FORMATS)}")
-        return datasets.load_dataset(_FORMATS[folder.suffix], data_files=path, split=split, num_proc=n_procs)
-    return datasets.load_dataset(path, split=split, num_proc=n_procs)
+    if folder.is_file() and folder.suffix.lower() not in _FORMATS:
+        raise ValueError(f"a file must be one of {', '.join(_FORMATS)}")
+    try:
+        if folder.is_file():
+            kind = _FORMATS[folder.suffix.lower()]
+            return datasets.load_dataset(kind, data_files=str(folder), split=split, num_proc=n_procs)
+        return datasets.load_dataset(str(folder) if folder.is_dir() else path, split=split, num_proc=n_procs)
+    except DatasetGenerationError as error:  # which says nothing of the reason itself
+        raise ValueError(f"it does not read ({error.__cause__ or error})") from error
 
 
 def _split_of(splits: Mapping[Any, Any], split: str) -> Any:

@@ -16,6 +16,7 @@ from grain_molmo.text.tokenizer import BYTES, Tokenizer, load_tokenizer
 
 Fields = dict[str, Any]
 Builder = Callable[[], Iterable[Mapping[str, Any]]]
+_GZIP = b"\x1f\x8b"
 _ID_FIELDS = ("qid", "query_id", "id")
 
 
@@ -63,6 +64,8 @@ class LineSource:
 def _read_lines(path: Path) -> Iterator[Line]:
     try:
         with open(path, "rb") as file:
+            if file.peek(2).startswith(_GZIP):
+                raise ConfigError(f"{path} is compressed; unpack it, for its lines are read at random")
             offset = 0
             for number, data in enumerate(file, start=1):
                 if data.strip():
@@ -76,7 +79,7 @@ def _build_lines(builder: Builder) -> Iterator[Line]:
     for number, item in enumerate(builder()):
         where = f"dataset_builder item {number}"
         try:
-            yield Line(where, number, json.dumps(item, allow_nan=False).encode())
+            yield Line(where, number, json.dumps(item).encode())
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{where} cannot be written as JSON ({error})") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,8 +26,8 @@ class MathCodePrompts(Dataset):
     """Prompts of a JSONL file with `qid`, `prompt`, `task` and `solutions` (math) or `input_output` (code).
 
     An example is one user turn, for stages of kind "prompts"; its metadata has `id` (the `qid`), `source`, `split`,
-    `task` and whatever else the line has. All lines are checked when the dataset is made; of a file, only the ids and
-    where each line begins stay in memory.
+    `task` and whatever else the line has. All lines are checked when the dataset is made; of a file, only the ids,
+    and of each line where it begins and a checksum, stay in memory.
 
     Args:
         split: which of `splits`; without them, what these prompts are called.
@@ -78,6 +79,7 @@ class MathCodePrompts(Dataset):
             raise ConfigError(f"{source.name}: split {split!r} has no prompt; left out: {left_out}")
         logger.info("%s, split %r: %d prompts; left out: %s", source.name, split, len(kept), left_out)
         self._lines = source.lines_at([scan.offsets[index] for index in kept])
+        self._checksums_N = np.array([scan.checksums[index] for index in kept], np.uint32)
         arguments = (scan.digest, seed, split, sorted((splits or {}).items()), limit and limit.fingerprint)
         self.fingerprint = hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
 
@@ -90,19 +92,13 @@ class MathCodePrompts(Dataset):
         Raises StoreError if the file is no longer what it was when the dataset was made.
         """
         line = self._lines[item]
-        try:
-            fields = check_prompt(parse_line(line), line.where)
-        except ExampleError as error:
-            raise _changed(error.detail) from error
+        if zlib.crc32(line.data) != self._checksums_N[item]:
+            was = f"of prompt {self.ids[item]!r} is another line"
+            raise StoreError(f"{line.where}: {was} since the dataset was made; open it again")
+        fields = check_prompt(parse_line(line), line.where)
         qid, prompt = fields.pop("qid"), fields.pop("prompt")
-        if qid != self.ids[item]:
-            raise _changed(f"{line.where}: qid is {qid!r} where {self.ids[item]!r} was")
         metadata = {**fields, "id": qid, "source": self.NAME, "split": self.split}
         return {"messages": [{"role": "user", "content": prompt}], "metadata": metadata}
-
-
-def _changed(detail: str) -> StoreError:
-    return StoreError(f"the prompts changed since they were opened ({detail}); open the dataset again")
 
 
 class _Limit(NamedTuple):
@@ -125,6 +121,7 @@ class _Scan:
 
     ids: list[str]
     offsets: list[int]
+    checksums: list[int]
     too_long: list[bool]
     skipped: Counter[str]
     digest: str
@@ -132,7 +129,7 @@ class _Scan:
 
 def _scan(lines: Iterable[Line], limit: _Limit | None, on_error: str) -> _Scan:
     """Reads all lines once. Raises ExampleError at the first faulty one unless they are skipped."""
-    content, found = hashlib.sha256(), _Scan([], [], [], Counter(), "")
+    content, found = hashlib.sha256(), _Scan([], [], [], [], Counter(), "")
     first: set[str] = set()
     for line in lines:
         content.update(line.data)
@@ -150,6 +147,7 @@ def _scan(lines: Iterable[Line], limit: _Limit | None, on_error: str) -> _Scan:
         first.add(fields["qid"])
         found.ids.append(fields["qid"])
         found.offsets.append(line.offset)
+        found.checksums.append(zlib.crc32(line.data))
         found.too_long.append(limit is not None and limit.exceeded_by(fields["prompt"]))
     return replace(found, digest=content.hexdigest())
 

@@ -10,6 +10,7 @@ import difflib
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
@@ -134,7 +135,12 @@ def _unknown(name: str, data_dir: PathLike | None) -> str:
 def _offered() -> Mapping[str, list[EntryPoint]]:
     """Entry points of installed packages by the dataset's name. None is imported."""
     offered: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=ENTRY_POINTS):
+    try:
+        points = entry_points(group=ENTRY_POINTS)
+    except Exception as error:  # one package whose file of them is not well formed is enough
+        _warn(f"what installed packages offer cannot be read ({type(error).__name__}: {error}); none of it is known")
+        return {}
+    for point in points:
         try:
             offered.setdefault(canonical_name(point.name), []).append(point)
         except ConfigError as error:
@@ -150,7 +156,7 @@ def _imported(name: str, points: list[EntryPoint]) -> DatasetFactory:
     (point,) = points
     try:
         factory = point.load()
-    except Exception as error:  # whatever another's module trips over
+    except (Exception, SystemExit) as error:  # whatever another's module trips over
         problem = f"{type(error).__name__}: {error}"
         raise ConfigError(f"dataset {name!r} of {_package(point)}: {point.value} fails: {problem}") from error
     if not callable(factory):
@@ -162,7 +168,8 @@ def _imported(name: str, points: list[EntryPoint]) -> DatasetFactory:
 def _warn_if_shadowed(name: str, why: str) -> None:
     for point in _offered().get(name, ()):
         # A package may also register its datasets itself when it is imported.
-        if getattr(_REGISTRY.get(name), "__module__", "").partition(".")[0] != point.module.partition(".")[0]:
+        package = re.split("[.:]", point.value)[0]  # `point.module` fails where the value is not well formed
+        if getattr(_REGISTRY.get(name), "__module__", "").partition(".")[0] != package:
             _warn(f"{_package(point)} offers a dataset {name!r}, which is {why}; the package's is not used")
 
 

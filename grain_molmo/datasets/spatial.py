@@ -63,6 +63,12 @@ def checked_relation(relation: Any, label: Any) -> tuple[str, int]:
     return relation, as_label(label, LABELS)
 
 
+def require_shown(fields: Mapping[str, Any], has_picture: bool) -> None:
+    """Raises ExampleError("no_picture") for a relation of which there is nothing to see."""
+    if not has_picture and fields.get("features") is None:
+        raise ExampleError("no_picture", "the row has no picture (image_path or image) and no features")
+
+
 def _captions(value: Any) -> list[str]:
     captions = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(captions, Sequence) or not all(isinstance(one, str) and one.strip() for one in captions):
@@ -77,9 +83,9 @@ def _lesson(question: str, label: int) -> dict[str, str]:
 class SpatialRelations(Dataset):
     """Spatial relations straight from a folder of `save_to_disk`, as questions about pictures and as labelled features.
 
-    An example has the fields of `relation_fields`, `image` (a picture that is not opened until it is asked for its size
-    or pixels) and `metadata` with `id`, `source`, `split` and the row's other columns. So a stage shows the picture and
-    asks, and a stage of kind "features" takes `features` and `label`. Draws nothing.
+    An example has the fields of `relation_fields`, `image` (of `image_path`, not opened until it is asked for its size
+    or pixels, or of a column `image`) and `metadata` with `id`, `source`, `split` and the row's other columns. So a
+    stage shows the picture and asks, and a stage of kind "features" takes `features` and `label`. Draws nothing.
 
     Args:
         path: the folder.
@@ -104,9 +110,9 @@ class SpatialRelations(Dataset):
         on_error: str = "raise",
     ):
         require("on_error", on_error, ("raise", "skip"))
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().absolute()  # for a copy in a process that works in another folder
         self.split, self._data = _load_split(self.path, split)
-        self._image_dir = Path(image_dir).expanduser() if image_dir is not None else self.path
+        self._image_dir = Path(image_dir).expanduser().absolute() if image_dir is not None else self.path
         self._allow_any_path = allow_any_path
         missing = [name for name in _REQUIRED if name not in self._data.column_names]
         if missing:
@@ -135,18 +141,20 @@ class SpatialRelations(Dataset):
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item`.
 
-        Raises ExampleError: as `relation_fields`; `missing_file` or `path_outside` for a picture that is none.
+        Raises ExampleError: as `relation_fields`; `missing_file` or `path_outside` for a picture that is none;
+        `no_picture` for a row without one that has no features either.
         """
         row = self._row(item)
         identity = _identity(int(self.rows_N[item]), row.get("id"))
         try:
             fields = relation_fields(row)
-            picture = {"image": FileImage(self._find(row["image_path"]))} if row.get("image_path") else {}
+            picture = self._picture(row)
+            require_shown(fields, bool(picture))
         except ExampleError as error:
             raise ExampleError(error.reason, f"row {self.rows_N[item]}: {error.detail}", identity) from error
         if "features" in fields:
             fields["features"] = fields["features"].astype(np.float32, copy=False)
-        rest = {name: value for name, value in row.items() if name not in fields}
+        rest = {name: value for name, value in row.items() if name not in {*fields, *picture}}
         return {
             **picture,
             **fields,
@@ -155,6 +163,12 @@ class SpatialRelations(Dataset):
 
     def _row(self, item: int) -> dict[str, Any]:
         return _with_relation_named(self._data, self._data[int(self.rows_N[item])])
+
+    def _picture(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """`image`, if the row has one."""
+        if row.get("image_path"):
+            return {"image": FileImage(self._find(row["image_path"]))}
+        return {"image": row["image"]} if row.get("image") is not None else {}
 
     def _find(self, name: str) -> Path:
         """The picture of that name. Raises ExampleError("path_outside")."""

@@ -29,7 +29,7 @@ def canonical_name(name: str) -> str:
 
     Raises ConfigError for names that could leave the store's folder.
     """
-    canonical = name.replace("-", "_")
+    canonical = name.replace("-", "_") if isinstance(name, str) else ""
     if not re.fullmatch(r"\w+(\.\w+)*", canonical):
         raise ConfigError(f"{name!r} is no dataset name: use letters, digits, '_' and '-'")
     return canonical

@@ -23,8 +23,8 @@ def read_archive(path: Path, *, may_be_packed: bool) -> dict[str, np.ndarray]:
 
     Args:
         path: of a zip file.
-        may_be_packed: whether members may be compressed. Those are unpacked into memory, unless they grow to over a GiB
-            that is over a hundred times their packed bytes.
+        may_be_packed: whether members may be compressed. Those are unpacked into memory, unless they come to over a
+            GiB that is over a hundred times the file's bytes.
 
     Raises:
         ConfigError: the file is cut off or damaged, or says of a member what cannot be true.
@@ -32,6 +32,7 @@ def read_archive(path: Path, *, may_be_packed: bool) -> dict[str, np.ndarray]:
     file_bytes = map_file(path)
     members: dict[str, np.ndarray] = {}
     with _opened(path) as archive:
+        _refuse_bomb(archive, path, len(file_bytes))
         for info in archive.infolist():
             where = f"{path}: its member {info.filename!r:.80}"
             if info.filename in members:
@@ -41,7 +42,8 @@ def read_archive(path: Path, *, may_be_packed: bool) -> dict[str, np.ndarray]:
             if info.compress_type == zipfile.ZIP_STORED:
                 members[info.filename] = _stored(file_bytes, info, where)
             elif may_be_packed and info.compress_type == zipfile.ZIP_DEFLATED:
-                members[info.filename] = _unpacked(archive, info, where)
+                # No more than `file_size`, whatever the packed bytes hold.
+                members[info.filename] = np.frombuffer(archive.read(info), np.uint8)
             else:
                 raise ConfigError(f"{where} is compressed in a way that files of tensors are not; save it again")
     return members
@@ -58,6 +60,13 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ConfigError(f"{path} is cut off or damaged: it does not read as a zip file ({error})") from error
 
 
+def _refuse_bomb(archive: zipfile.ZipFile, path: Path, file_bytes: int) -> None:
+    """Of all members together: a file may name the same packed bytes for each of thousands."""
+    unpacked = sum(info.file_size for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED)
+    if unpacked > max(MOST_REPEATED_BYTES, _MOST_PACKED * file_bytes):
+        raise ConfigError(f"{path} has {file_bytes:,} bytes and would unpack to {unpacked:,}; refused")
+
+
 def _stored(file_bytes: np.ndarray, info: zipfile.ZipInfo, where: str) -> np.ndarray:
     header = file_bytes[info.header_offset : info.header_offset + _LOCAL_HEADER_BYTES].tobytes()
     if len(header) < _LOCAL_HEADER_BYTES or not header.startswith(_LOCAL_HEADER):
@@ -68,9 +77,3 @@ def _stored(file_bytes: np.ndarray, info: zipfile.ZipInfo, where: str) -> np.nda
     if info.file_size != info.compress_size or stop > len(file_bytes):
         raise ConfigError(f"{where} should have {info.file_size:,} bytes, but the file ends before or says two sizes")
     return file_bytes[start:stop]
-
-
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarray:
-    if info.file_size > max(MOST_REPEATED_BYTES, _MOST_PACKED * info.compress_size):
-        raise ConfigError(f"{where} would unpack from {info.compress_size:,} to {info.file_size:,} bytes; refused")
-    return np.frombuffer(archive.read(info), np.uint8)  # no more than `file_size`, whatever the packed bytes hold

@@ -12,6 +12,8 @@ from grain_molmo.errors import ConfigError
 MOST_REPEATED_BYTES = 1 << 30
 """What a tensor may come to that shows the same bytes many times (`expand`), or that is packed tighter than usual."""
 
+_MOST_DIMENSIONS = 64  # of NumPy
+
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT8 = {name: np.dtype(getattr(ml_dtypes, name)) for name in ("float8_e4m3fn", "float8_e5m2")}
 
@@ -42,7 +44,9 @@ def view(
     Raises:
         ValueError: it does not lie in these bytes, or it shows the same bytes so often that it is no honest tensor.
     """
-    if not all(type(size) is int and size >= 0 for size in (*shape, *(strides or ()), offset)):
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"it has {len(shape):,} dimensions")
+    if not all(type(size) is int and 0 <= size < 1 << 63 for size in (*shape, *(strides or ()), offset)):
         raise ValueError(f"its shape {_short(shape)}, strides or offset are not whole numbers from 0 up")
     if strides is not None and len(strides) != len(shape):
         raise ValueError(f"{len(shape)} dimensions, {len(strides)} strides")
@@ -64,4 +68,4 @@ def _row_by_row(shape: Sequence[int]) -> list[int]:
 
 
 def _short(shape: Sequence[object]) -> str:
-    return f"{str(list(shape[:8]))[:80]}"
+    return str([size if type(size) is int else type(size).__name__ for size in shape[:8]])[:80]

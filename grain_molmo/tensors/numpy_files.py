@@ -17,7 +17,7 @@ from grain_molmo.tensors.mapped import map_file, view
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4}  # of the header's length, by version; the third is for tables
 _MOST_HEADER_BYTES = 10_000
-_PLAIN_DTYPE = re.compile(r"[<>|=]?[biufUS]\d+")  # numbers, and text for the ids of rows
+_PLAIN_DTYPE = re.compile(r"[<>|=]?[biufUS][1-9]\d*")  # numbers, and text for the ids of rows
 
 _DAMAGE = (ValueError, TypeError, KeyError, SyntaxError, OverflowError, MemoryError, RecursionError)
 

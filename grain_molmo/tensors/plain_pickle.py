@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 _MOST_INSTRUCTIONS = 10_000_000  # some for each text or number of the metadata; each makes an object at most
+_DEEPEST = 100  # lists in lists
 
 _ARGUMENTS = frozenset(
     {
@@ -51,12 +52,31 @@ def unpickle(stream: IO[bytes], names: Mapping[str, Any], load: Callable[[Any], 
             if count == _MOST_INSTRUCTIONS:
                 raise PickleError(f"it has over {_MOST_INSTRUCTIONS:,} instructions")
             machine.step(opcode.name, argument)
-        return machine.stack.pop()
+        data = machine.stack.pop()
     except PickleError:
         raise
     # Of pickletools: cut off or unknown instructions. Of the machine: an empty stack, something that is not there.
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, EOFError) as error:
         raise PickleError(f"it is damaged or cut off ({type(error).__name__}: {error})") from error
+    _count_parts(data)
+    return data
+
+
+def _count_parts(data: Any, depth: int = 0) -> int:
+    """The parts of data as a text of them would have them. Raises PickleError if such a text had no end.
+
+    A pickle can put a list twice into another, that one twice into a third, and so on, or a list into itself.
+    """
+    if not isinstance(data, dict | list | tuple):
+        return 1
+    if depth == _DEEPEST:
+        raise PickleError(f"its data are nested over {_DEEPEST} deep")
+    count = 1
+    for inner in data.values() if isinstance(data, dict) else data:
+        count += _count_parts(inner, depth + 1)
+        if count > _MOST_INSTRUCTIONS:
+            raise PickleError(f"its data come to over {_MOST_INSTRUCTIONS:,} parts, for they repeat themselves")
+    return count
 
 
 class _Machine:
@@ -67,6 +87,7 @@ class _Machine:
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._names, self._load = names, load
+        self._num_given = 0
 
     def step(self, instruction: str, argument: Any) -> None:
         """Does one instruction."""
@@ -152,6 +173,8 @@ class _Machine:
 
     def _stack_global(self, argument: None) -> None:
         module, name = self._pop(2)
+        if type(module) is not str or type(name) is not str:
+            raise PickleError("it asks for something whose name is no text")
         self._push_name(f"{module}.{name}")
 
     def _push_name(self, name: str) -> None:
@@ -163,6 +186,10 @@ class _Machine:
         name, arguments = self._pop(2)
         if type(name) is not Name or type(arguments) is not tuple:
             raise PickleError(f"it calls a {type(name).__name__}")
+        # What is called may copy what it is given, and a pickle can give the same again and again.
+        self._num_given += sum(len(one) for one in arguments if isinstance(one, str | dict | list | tuple))
+        if self._num_given > _MOST_INSTRUCTIONS:
+            raise PickleError(f"it calls with over {_MOST_INSTRUCTIONS:,} parts")
         self.stack.append(name.call(*arguments))
 
     def _build(self, argument: None) -> None:

@@ -4,7 +4,9 @@ The format is read here and not by its own package: it is these few lines, and t
 nothing at all.
 """
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,17 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         header = json.loads(data[8 : 8 + length].tobytes())
         metadata = header.pop("__metadata__", None)
         tensors = {name: _tensor(data[8 + length :], entry) for name, entry in header.items()}
+        _refuse_overlap([entry["data_offsets"] for entry in header.values()])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path} does not read as safetensors ({error!r:.200})") from error
     return {"metadata": metadata, **tensors} if isinstance(metadata, dict) else tensors
+
+
+def _refuse_overlap(places: Sequence[tuple[int, int]]) -> None:
+    """Raises ValueError if tensors share bytes, which the format does not have."""
+    for (_, stop), (start, _) in itertools.pairwise(sorted(places)):
+        if start < stop:
+            raise ValueError(f"a tensor begins at {start} where another goes on to {stop}")
 
 
 def _tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

@@ -92,7 +92,7 @@ def _tensors(open_storage: OpenStorage, rebuild: Callable[..., Any] | None = Non
         "torch._utils._rebuild_tensor_v3": Name(lambda *args: rebuild(*args[:6], *args[7:], dtype=args[6])),
         "torch._utils._rebuild_parameter": Name(lambda tensor, *unused: tensor),
         "torch.Size": Name(lambda sizes=(): tuple(sizes)),
-        "torch.device": Name(lambda kind, *number: ":".join(map(str, (kind, *number)))),
+        "torch.device": Name(_device),
         "collections.OrderedDict": Name(_ordered_dict),
         "_codecs.encode": Name(_encoded),
         **{f"torch.{name}": dtype for name, dtype in _DTYPES.items()},
@@ -104,7 +104,8 @@ def _tensors(open_storage: OpenStorage, rebuild: Callable[..., Any] | None = Non
             raise PickleError("it refers to something that is no storage of a tensor")
         _, dtype, name, _, numel = key[:5]
         if not isinstance(dtype, np.dtype) or type(name) is not str or type(numel) is not int or numel < 0:
-            raise PickleError(f"it describes a storage by {name!r:.80} and {numel!r:.80}")
+            kinds = " and ".join(type(one).__name__ for one in (dtype, name, numel))
+            raise PickleError(f"it describes a storage by {kinds}, not by its type, name and size")
         return _Storage(open_storage(name, dtype, numel), dtype)
 
     return names, load
@@ -129,6 +130,12 @@ def _rebuild(
         raise PickleError("it describes a tensor whose shape or strides are no tuple")
     # Offsets count the tensor's elements, also in a storage without a type.
     return view(storage.data, dtype, size, offset=offset, strides=stride)
+
+
+def _device(kind: Any, number: Any = None) -> str:
+    if type(kind) is not str or type(number) not in (int, type(None)):
+        raise PickleError("it describes a device in a way that is not known here")
+    return kind if number is None else f"{kind}:{number}"
 
 
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from grain_molmo.errors import ConfigError
 from grain_molmo.stages import Stage
 from grain_molmo.testing import fit, repeat, whole
 from grain_molmo.testing.findings import CHECKS, CheckReport, DatasetCheckError, Finding
-from grain_molmo.testing.form import form_problems
+from grain_molmo.testing.form import ends_with_user, form_problems
 from grain_molmo.testing.media import media_problems
 from grain_molmo.testing.threads import asked_by_threads
 from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
@@ -55,7 +55,7 @@ def check_dataset(
         num_examples: at most so many are looked at, the first and the last among them.
         seed: which ones, and what they draw.
         stage: what they must fit, a Stage or the name of one; by default one that takes all kinds of media in rows of
-            36,864 tokens, or features if they are such.
+            36,864 tokens; of kind "features" or "prompts" if the examples are such.
         tokenizer: as of `make_loader`.
         skip: checks to leave out, where what they find is meant.
         strict: take advice for a fault.
@@ -105,6 +105,7 @@ class _Check:
     tokenizer: Tokenizer
     length: int = 0
     visits: list[Visit] = field(default_factory=list)
+    num_prompts: int = 0
     usable: list[Visit] = field(default_factory=list)  # whose form is one that the loader takes
     steady: list[Visit] = field(default_factory=list)  # the same at once again, which later checks build on
     lengths: list[Lengths] = field(default_factory=list)
@@ -119,6 +120,10 @@ class _Check:
         copy = repeat.pickled_copy(self.dataset)  # before the dataset has seen or kept anything
         for index in spread(length, self.num_examples, self.seed):
             yield from self._look_at(index)
+        first = self.visits[0].error
+        if first is not None and all(known.left_out for known in self.visits):
+            what = f"get leaves out all examples that were looked at, the first with {told(first)}"
+            yield Finding(check="get", what=what, cure="mend it: there would be nothing to train on")
         yield from whole.id_findings(self.dataset, self.visits)
         yield from self._encode()
         yield from self._access()
@@ -142,6 +147,7 @@ class _Check:
             return
         if isinstance(example, Mapping):
             example = with_chosen_as_video(example)
+        self.num_prompts += ends_with_user(example)
         problems = list(form_problems(example))
         if not any(problem.check == "format" for problem in problems):
             problems += media_problems(example)
@@ -156,6 +162,8 @@ class _Check:
             self.steady.append(known)
 
     def _encode(self) -> Iterator[Finding]:
+        if self.stage is fit.ROOMY and self.num_prompts == len(self.usable):
+            self.stage = replace(fit.ROOMY, kind="prompts")
         for one in fit.lengths_of(self.dataset, self.usable, self.stage, self.tokenizer, self.seed):
             if isinstance(one, Finding):
                 yield one

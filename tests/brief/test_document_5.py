@@ -89,7 +89,7 @@ def test_the_rows_of_a_folder_are_read(blocks: list[str], folder: Path):
     dataset = gm.SpatialRelations("datasets/spatial_hf")
     example = dataset[len(dataset) - 1]
     assert example["metadata"]["image_path"] == last["image_path"]
-    assert example["image"].path == Path("datasets/spatial_hf") / last["image_path"]
+    assert example["image"].path == folder / "datasets/spatial_hf" / last["image_path"]
     assert (example["spatial_relation"], example["label"]) == (last["spatial_relation"], last["label"])
     np.testing.assert_array_equal(example["features"], np.float32(last["features"]))
 

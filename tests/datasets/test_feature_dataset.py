@@ -55,6 +55,28 @@ def test_rows_are_named_by_the_files_own_ids(tmp_path: Path):
     assert dataset[1]["metadata"]["id"] == "n1"
 
 
+def test_what_is_known_of_a_row_is_text_where_the_file_has_bytes(tmp_path: Path):
+    path = write_npz(tmp_path / "a.npz", ids=np.array([b"n%d" % i for i in range(12)]), metadata=np.arange(12))
+    dataset = FeatureDataset(path)
+    assert dataset.ids[1] == "n1"
+    assert dataset[1]["metadata"] == {"ids": "n1", "id": "n1", "metadata": 1, "source": "a", "split": "train"}
+
+
+def test_labels_may_lie_beside_the_layers_that_they_are_of(tmp_path: Path):
+    folder = write_layers(tmp_path / "d")
+    np.save(folder / "labels.npy", LABELS[::-1])
+    dataset = FeatureDataset(folder, labels=folder / "labels.npy")
+    assert dataset.feature_shape == (3, 6)
+    assert dataset.labels_N.tolist() == LABELS[::-1].tolist()
+
+
+def test_two_files_of_one_layer_are_both_named(tmp_path: Path):
+    folder = write_layers(tmp_path / "d")
+    np.save(folder / "layer_10.npy", features_ND())
+    with pytest.raises(ConfigError, match=r"has layer_10.npy and layer_10.npz for one layer"):
+        FeatureDataset(folder, layers=9)
+
+
 def test_features_may_have_any_shape_and_labels_may_lie_elsewhere(tmp_path: Path):
     grid = np.arange(2 * 3 * 4, dtype=np.float16).reshape(2, 3, 4)
     np.save(tmp_path / "grid.npy", grid)
@@ -97,6 +119,15 @@ def test_a_copy_of_another_process_reads_the_same(tmp_path: Path):
     assert len(pickle.dumps(dataset)) < 10_000
     assert copy.fingerprint == dataset.fingerprint
     np.testing.assert_array_equal(copy[2]["features"], dataset[2]["features"])
+
+
+def test_a_relative_path_holds_wherever_the_copy_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_npz(tmp_path / "a.npz")
+    np.save(tmp_path / "labels.npy", LABELS)
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(FeatureDataset("a.npz", labels="labels.npy"))
+    monkeypatch.chdir("/")
+    assert len(pickle.loads(pickled)) == 12
 
 
 def test_the_fingerprint_is_of_the_content_and_of_what_was_chosen(tmp_path: Path):
@@ -157,7 +188,7 @@ def test_layers_that_do_not_belong_together_are_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"layer_30.npz is \[12, 7\]"):
         FeatureDataset(folder)
     np.save(folder / "layer_9.npy", features_ND())
-    with pytest.raises(ConfigError, match="in two formats"):
+    with pytest.raises(ConfigError, match="for one layer; leave one"):
         FeatureDataset(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no file of tensors"):
@@ -231,6 +262,15 @@ def same(one: Any, other: Any) -> None:
     for mine, theirs in zip(one, other, strict=True):
         np.testing.assert_array_equal(mine["features"], theirs["features"])
         assert (mine["label"], mine["metadata"]["id"]) == (theirs["label"], theirs["metadata"]["id"])
+
+
+@pytest.mark.parametrize("name", ["id", "ids"])
+def test_a_converted_row_has_the_id_that_its_file_gives_it(tmp_path: Path, name: str):
+    source = write_npz(tmp_path / "a.npz", **{name: np.array([b"n%d" % i for i in range(12)])})
+    stored = converted(source, tmp_path / "data")
+    assert (
+        [stored[i]["metadata"]["id"] for i in range(12)] == FeatureDataset(source).ids == [f"n{i}" for i in range(12)]
+    )
 
 
 def test_a_converted_file_gives_the_examples_that_the_file_gives(tmp_path: Path):

@@ -75,6 +75,18 @@ def test_a_file_is_read_by_its_ending(tmp_path: Path, name: str):
     assert asked(path)()[4]["messages"] == ["q4", "a4"]
 
 
+def test_a_file_may_be_named_from_home_and_in_capitals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "rows.JSON").write_text(json.dumps(ROWS["train"]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(asked("~/rows.JSON")()) == 5
+
+
+def test_a_file_that_does_not_read_is_named_with_the_reason(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"question": "q"}\n{"question":\n')
+    with pytest.raises(ConfigError, match=r"rows.jsonl cannot be loaded: it does not read \(JSON parse error"):
+        asked(tmp_path / "rows.jsonl")()
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path):
     (tmp_path / "rows.xml").write_text(json.dumps(ROWS))
     with pytest.raises(ConfigError, match=r"rows.xml cannot be loaded: a file must be one of .parquet, .json"):

@@ -1,5 +1,7 @@
+import gzip
 import json
 import logging
+import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,6 +72,22 @@ def test_what_a_function_returns_may_be_changed_by_nobody_afterwards():
 def test_items_that_are_not_json_are_refused():
     with pytest.raises(ConfigError, match="dataset_builder item 1 cannot be written as JSON"):
         MathCodePrompts(dataset_builder=lambda: [MATH, {**CODE, "score": {1, 2}}], on_error="skip")
+
+
+def test_a_number_that_is_none_is_kept_from_a_file_and_from_a_function(tmp_path):
+    row = {**MATH, "score": math.nan}  # as tables have where nothing was said
+    for dataset in (
+        MathCodePrompts(dataset_builder=lambda: [row]),
+        MathCodePrompts(dataset_path=write(tmp_path / "a.jsonl", row)),
+    ):
+        assert math.isnan(dataset[0]["metadata"]["score"])
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_compressed_file_is_refused_with_what_to_do(tmp_path, on_error):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps(MATH).encode()))
+    with pytest.raises(ConfigError, match=r"a.jsonl.gz is compressed; unpack it"):
+        MathCodePrompts(dataset_path=tmp_path / "a.jsonl.gz", on_error=on_error)
 
 
 def test_other_fields_of_a_line_are_kept_beside():
@@ -241,10 +259,13 @@ def test_a_file_that_changed_is_found_out_when_it_is_read(tmp_path):
     path = write(tmp_path / "prompts.jsonl", MATH)
     dataset = MathCodePrompts(dataset_path=path)
     write(path, {**MATH, "qid": "m2"})
-    with pytest.raises(StoreError, match=r"changed since they were opened .*qid is 'm2' where 'm1' was"):
+    with pytest.raises(StoreError, match=r"at byte 0: of prompt 'm1' is another line since the dataset was made"):
+        dataset[0]
+    write(path, {**MATH, "prompt": MATH["prompt"][::-1]})
+    with pytest.raises(StoreError, match="is another line"):
         dataset[0]
     path.write_bytes(b"")
-    with pytest.raises(StoreError, match=r"changed since they were opened .*is no JSON"):
+    with pytest.raises(StoreError, match="is another line"):
         dataset[0]
     path.unlink()
     with pytest.raises(StoreError, match=r"prompts.jsonl cannot be read any more"):

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,8 +69,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_ones_and_where_the_others_a
         get_dataset("qqqq")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ""])
-def test_a_name_that_is_none_is_refused(name: str):
+@pytest.mark.parametrize("name", ["../x", "a/b", "", None, 3])
+def test_a_name_that_is_none_is_refused(name: Any):
     with pytest.raises(ConfigError, match="is no dataset name"):
         register_dataset(name, Mine)
     with pytest.raises(ConfigError, match="is no dataset name"):
@@ -134,6 +135,35 @@ def test_a_package_that_does_not_import_is_named_when_its_dataset_is_asked_for(i
         get_dataset("nothing")
     with pytest.raises(ConfigError, match=r"'lost' of package hollow 1.5: .*AttributeError"):
         get_dataset("lost")
+
+
+def test_a_module_that_exits_where_it_is_imported_does_not_end_the_run(install: Installs):
+    install("script", "raise SystemExit(3)", steps=":Steps")
+    with pytest.raises(ConfigError, match=r"'steps' of package script 1.5: .*:Steps fails: SystemExit: 3"):
+        get_dataset("steps")
+
+
+@pytest.mark.parametrize("value", ["", " !!!", " and more"])
+def test_an_entry_point_that_is_none_does_no_harm_to_a_set_of_the_library(
+    install: Installs, tmp_path: Path, value: str
+):
+    install("damaged", BIRDS, pixmo_cap=value, birds=value)
+    with pytest.raises(StoreError, match="convert pixmo-cap"):
+        get_dataset("pixmo_cap", data_dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"package damaged 1.5"):
+        get_dataset("birds")
+
+
+def test_entry_points_that_cannot_be_read_do_no_harm_to_a_set_of_the_library(
+    install: Installs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    install("damaged", BIRDS)
+    (info,) = (tmp_path / "site").glob("*.dist-info")
+    (info / "entry_points.txt").write_text("[grain_molmo.datasets]\nno equals sign\n")
+    with pytest.raises(StoreError, match="convert pixmo-cap"):
+        get_dataset("pixmo_cap", data_dir=tmp_path)
+    assert "pixmo_cap" in dataset_names()
+    assert "what installed packages offer cannot be read" in caplog.text
 
 
 def test_two_packages_that_offer_one_name_are_both_named(install: Installs):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from feature_files import spatial_rows, write_spatial
+from PIL import Image
 
 import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
@@ -91,6 +92,26 @@ def test_features_and_captions_are_optional_and_ids_are_the_rows_own(tmp_path: P
     assert "features" not in dataset[1]
     with pytest.raises(ConfigError, match="has no features"):
         _ = dataset.feature_shape
+
+
+def test_a_picture_may_be_in_the_table_and_a_row_with_nothing_to_show_is_left_out(tmp_path: Path):
+    columns = {name: spatial_rows()[name] for name in ("spatial_relation", "label")}
+    pictures = [Image.new("RGB", (4 + i, 3)) if i else None for i in range(8)]
+    dataset = SpatialRelations(write_spatial(tmp_path / "inside", {**columns, "image": pictures}))
+    assert dataset[1]["image"].size == (5, 3)
+    assert {*dataset[1]["metadata"]} == {"id", "source", "split"}
+    with pytest.raises(ExampleError, match="no_picture: row 0: the row has no picture"):
+        dataset[0]
+    stored = _converted(tmp_path / "inside", tmp_path / "data", "--max-rejected", "0.5")
+    assert (len(stored), stored[0]["image"].shape) == (7, (3, 5, 3))
+
+
+def test_a_relative_path_holds_wherever_a_copy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_spatial(tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(SpatialRelations("a"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickled)[0]["image"].shape == (10, 20, 3)
 
 
 def test_a_bad_row_is_named_at_once_or_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -75,6 +75,7 @@ def test_safetensors_come_back_with_bfloat16_and_their_texts(tmp_path: Path):
         ({"a": entry("F32", [-3, -4], 0, 48)}, "whole numbers"),
         ({"a": entry("F32", [1 << 62, 1 << 62], 0, 48)}, "comes to"),
         ({"a": entry("Q7", [3, 4], 0, 48)}, "Q7"),
+        ({"a": entry("F32", [4], 0, 16), "b": entry("F32", [2], 12, 20)}, "at 12 where another goes on to 16"),
         ({"a": [1, 2]}, "safetensors"),
         ([1, 2], "safetensors"),
         (b"{", "safetensors"),
@@ -141,8 +142,17 @@ def test_an_npz_that_unpacks_to_a_hundred_times_its_size_is_refused_unread(tmp_p
     assert load_tensors(tmp_path / "a.npz")["features"].shape == (100, 10_000)
     monkeypatch.setattr(archive, "MOST_REPEATED_BYTES", 1 << 20)
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *args: pytest.fail("unpacked"))
-    with pytest.raises(ConfigError, match="would unpack from"):
+    with pytest.raises(ConfigError, match="would unpack to 4,000,128"):
         load_tensors(tmp_path / "a.npz")
+
+
+def test_what_the_members_of_an_npz_unpack_to_is_added_up(tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setattr(archive, "MOST_REPEATED_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(200_000, np.float32))
+    assert load_tensors(tmp_path / "a.npz")["a"].shape == (200_000,)
+    np.savez_compressed(tmp_path / "b.npz", a=np.zeros(200_000, np.float32), b=np.zeros(200_000, np.float32))
+    with pytest.raises(ConfigError, match="would unpack to"):
+        load_tensors(tmp_path / "b.npz")
 
 
 def test_a_member_that_is_there_twice_or_encrypted_is_refused(tmp_path: Path):
@@ -158,6 +168,13 @@ def test_a_member_that_is_there_twice_or_encrypted_is_refused(tmp_path: Path):
     (tmp_path / "b.npz").write_bytes(data)
     with pytest.raises(ConfigError, match="encrypted"):
         load_tensors(tmp_path / "b.npz")
+
+
+def test_texts_of_no_characters_are_no_array(tmp_path: Path):
+    header = b"{'descr': '<U0', 'fortran_order': False, 'shape': (9000000000,)}"  # which NumPy would make 36 GB of
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ConfigError, match="its elements are '<U0'"):
+        load_tensors(tmp_path / "a.npy")
 
 
 def test_a_view_that_repeats_itself_beyond_reason_is_refused():

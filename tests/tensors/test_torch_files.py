@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch_writer import Parameter, Storage, Tensor, bfloat16, legacy_file, save, write_zip
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.tensors import load_tensors
+from grain_molmo.tensors import load_tensors, plain_pickle
 
 VALUES_ND = np.arange(40, dtype=np.float32).reshape(5, 8)
 
@@ -215,6 +215,41 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_pickle_that_is_no_data_is_refused_with_its_reason(tmp_path: Path, what: str):
     code, message = REFUSED[what]
+    with pytest.raises(ConfigError, match=message):
+        load_tensors(_pickled(code, tmp_path / "a.pt"))
+
+
+def _doubled(times: int) -> bytes:
+    """A tuple that holds one twice, which holds another twice, ...: few bytes, whose text has 2 ** times numbers."""
+    return b"K\x01q\x00" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(times))
+
+
+_LIST = b"\x80\x02]q\x00(" + b"".join(b"J" + i.to_bytes(4, "little") + b"K\x02\x86" for i in range(1000)) + b"e"
+_CALLS = b"](" + b"h\x01h\x00\x85R" * 20_000 + b"e."
+_TEXT = b"\x80\x02X\x00\x00\x01\x00" + b"a" * (1 << 16) + b"q\x00X\x06\x00\x00\x00latin1q\x02"
+UNENDING = {
+    "storage": (b"\x80\x02" + _STORAGE.replace(b"X\x01\x00\x00\x000", _doubled(60)) + b".", "describes a storage"),
+    "shape": (_tensor(size=_doubled(60)), "tuple', 'tuple"),
+    "deep shape": (_tensor(size=b"K\x01" + b"\x85" * 100_000), r"\['tuple'\]"),
+    "many dimensions": (
+        _tensor(size=b"(" + b"K\x02" * 100_000 + b"t", stride=b"(" + b"K\x00" * 100_000 + b"t"),
+        "dimens",
+    ),
+    "name": (b"\x80\x04" + _doubled(60) + b"\x8c\x01a\x93.", "whose name is no text"),
+    "device": (b"\x80\x02ctorch\ndevice\n" + _doubled(60) + b"\x85R.", "describes a device"),
+    "result": (b"\x80\x02" + _doubled(60) + b".", "repeat themselves"),
+    "deep result": (b"\x80\x02K\x01" + b"\x85" * 100_000 + b".", "nested over 100 deep"),
+    "in itself": (b"\x80\x02]q\x00h\x00a.", "nested over 100 deep"),
+    "copied dicts": (_LIST + b"ccollections\nOrderedDict\nq\x01" + _CALLS, "calls with over"),
+    "copied sizes": (_LIST + b"ctorch\nSize\nq\x01" + _CALLS, "calls with over"),
+    "copied bytes": (_TEXT + b"c_codecs\nencode\nq\x01](" + b"h\x01h\x00h\x02\x86R" * 200 + b"e.", "calls with over"),
+}
+
+
+@pytest.mark.parametrize("what", UNENDING)
+def test_a_small_pickle_of_endless_data_is_refused_at_once(tmp_path: Path, monkeypatch: Any, what: str):
+    monkeypatch.setattr(plain_pickle, "_MOST_INSTRUCTIONS", 300_000)
+    code, message = UNENDING[what]
     with pytest.raises(ConfigError, match=message):
         load_tensors(_pickled(code, tmp_path / "a.pt"))
 

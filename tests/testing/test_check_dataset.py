@@ -125,6 +125,44 @@ def test_all_faults_are_told_at_once_each_kind_in_a_line():
     assert lines[1].endswith("(also examples 1, 2, 3, 4, 5 and 6 more)")
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK", "I;16", "F", "L"])
+def test_pil_images_of_every_mode_pass(mode):
+    class Modes(faulty.Sound):
+        def get(self, item, rng):
+            return {**super().get(item, rng), "image": Image.new(mode, (60, 40))}
+
+    assert not check_dataset(Modes(), skip=["pickling"]).findings
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"images": [1], "question": "a?", "answer": "b"}, "images: nothing reads .*call it 'image'"),
+        ({"qestion": "a?", "answer": "b"}, "qestion: nothing reads a field of this name; call it 'question'"),
+        ({"image": [], "question": "a?", "answer": "b"}, "image: it is an empty list; leave it out"),
+    ],
+)
+def test_a_field_that_is_misnamed_or_empty_is_found(fields, message):
+    class Slip(gm.Dataset):
+        def __len__(self):
+            return 2
+
+        def get(self, item, rng):
+            return dict(fields)
+
+    with pytest.raises(DatasetCheckError, match=message):
+        check_dataset(Slip(), skip=["pickling"])
+
+
+def test_a_dataset_that_leaves_all_out_is_of_no_use():
+    class Lost(faulty.Sound):
+        def get(self, item, rng):
+            raise gm.ExampleError("bad_video", "nope.mp4: no such file")
+
+    with pytest.raises(DatasetCheckError, match=r"leaves out all .* nope.mp4: no such file"):
+        check_dataset(Lost(), skip=["pickling"])
+
+
 def test_what_is_meant_can_be_skipped():
     assert check_dataset(faulty.SameIds(), skip=["ids"]).checked == 12
     with pytest.raises(ConfigError, match=r"skip=\['id'\]: the checks are length, access, get"):
@@ -256,10 +294,9 @@ def test_prompts_may_end_with_the_user():
         def changes(self, item, example, rng):
             return {"messages": [{"role": "user", "content": "What?"}]}
 
-    stage = gm.Stage(mixture={"prompts": 1}, kind="prompts")
-    assert check_dataset(Asking(), stage=stage, skip=["pickling"]).n_tokens
+    assert check_dataset(Asking(), skip=["pickling"]).n_tokens
     with pytest.raises(DatasetCheckError, match="bad_roles"):
-        check_dataset(Asking(), skip=["pickling"])
+        check_dataset(Asking(), stage="pretraining", skip=["pickling"])
 
 
 def test_what_is_no_dataset_or_no_number_is_refused():
