@@ -124,7 +124,7 @@ class _Check:
         if first is not None and all(known.left_out for known in self.visits):
             what = f"get leaves out all examples that were looked at, the first with {told(first)}"
             yield Finding(check="get", what=what, cure="mend it: there would be nothing to train on")
-        yield from whole.id_findings(self.dataset, self.visits)
+        yield from whole.id_findings(self.dataset, length, self.visits)
         yield from self._encode()
         yield from self._access()
         others = [] if isinstance(copy, Finding) else [("in a pickled copy", copy)]

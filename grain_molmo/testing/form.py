@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from grain_molmo.errors import ExampleError
+from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.pictures import picture_size_hw
 from grain_molmo.vision.videos import as_video
 
@@ -58,6 +59,7 @@ def form_problems(example: Any) -> Iterator[Problem]:
         yield Problem("format", "image", "there is a video, too", "give pictures or a video, not both")
     else:
         yield from _media_problems(example)
+        yield from _stray_media_problems(example)
         yield from _points_problems(example)
     yield from _metadata_problems(example)
 
@@ -98,6 +100,18 @@ def _media_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
         except ExampleError as error:
             cure = "give the path or the bytes of a file, or [F, H, W, 3] uint8 with metadata video_fps"
             yield Problem("format", "video", error.detail, cure)
+
+
+def _stray_media_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
+    """Media of an example that shows none: under names that nobody reads."""
+    if example.get("image") is not None or example.get("video") is not None:
+        return
+    for name, value in example.items():
+        one = value[0] if isinstance(value, list | tuple) and value else value
+        is_pixels = isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.ndim in (3, 4)
+        cure = "name pictures `image`, one or a list, and a video `video`"
+        if name != "features" and (is_pixels or isinstance(one, Image.Image | LazyImage | LazyVideo)):
+            yield Problem("format", str(name), "it is not shown", cure)
 
 
 def _picture_problems(place: str, picture: Any) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ExampleError
-from grain_molmo.rng import example_rng
+from grain_molmo.rng import example_rng, stable_hash
 from grain_molmo.testing.facts import RAISED, RNG, Facts, facts_of, rng_fact
 
 
@@ -79,8 +79,9 @@ class GlobalRandom:
 def seeded_globally(seed: int) -> Iterator[GlobalRandom]:
     """Seeds the random states that the process shares, and puts them back as they were."""
     numpy_before, python_before = np.random.get_state(), random.getstate()
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+    unusual = stable_hash("seeded globally", seed) % 2**32  # for a dataset may seed them with 0 itself
+    np.random.seed(unusual)
+    random.seed(unusual)
     try:
         yield GlobalRandom()
     finally:

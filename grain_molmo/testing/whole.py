@@ -54,17 +54,24 @@ def access_findings(dataset: Dataset, length: int, num_iterated: int) -> Iterato
             yield Finding(check="access", what=what, cure=cure)
 
 
-def id_findings(dataset: Dataset, visits: Iterable[Visit]) -> Iterator[Finding]:
+def id_findings(dataset: Dataset, length: int, visits: Iterable[Visit]) -> Iterator[Finding]:
     """Examples with an id that another one has, or with another id than the dataset says without making them."""
+    made = [visit for visit in visits if visit.error is None]
+    try:
+        listed = getattr(dataset, "ids", None)
+        ids = None if listed is None else [str(one) for one in listed]
+    except Exception:  # told below, of each example
+        ids = None
+    if ids is not None and len(ids) != length:
+        what = f"`ids` has {len(ids):,} entries, len(dataset) is {length:,}"
+        yield Finding(check="ids", what=what, cure="let `ids` have the id of each example, in their order")
     first: dict[str, int] = {}
-    for visit in visits:
-        if visit.error is not None:
-            continue
-        if visit.id and (other := first.setdefault(visit.id, visit.index)) != visit.index:
+    for index, known in enumerate(ids) if ids is not None else ((visit.index, visit.id) for visit in made):
+        if known and (other := first.setdefault(known, index)) != index:
             what = f"example {other} has the same id"
             cure = "give each its own: quarantines, curricula and predictions know examples by it"
-            field = "metadata.id"
-            yield Finding(check="ids", what=what, cure=cure, index=visit.index, id=visit.id, field=field)
+            yield Finding(check="ids", what=what, cure=cure, index=index, id=known, field="metadata.id")
+    for visit in made:
         try:
             said = _said_id(dataset, visit.index)
         except Exception as error:  # of an attribute of the user's own

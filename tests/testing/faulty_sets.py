@@ -98,6 +98,11 @@ class Paths(Changed):
         return {"image": ["a.jpg", example["image"]]}
 
 
+class Images(Changed):
+    def changes(self, item, example, rng):
+        return {"image": None, "images": [example["image"]]}
+
+
 class PictureAndVideo(Changed):
     def changes(self, item, example, rng):
         return {"video": np.stack([example["image"]] * 2), "timestamps": [0.0, 1.0]}
@@ -142,6 +147,12 @@ class ListOfMetadata(Changed):
 class SharedNumpy(Changed):
     def changes(self, item, example, rng):
         return {"image": example["image"][: np.random.randint(10, 40)]}
+
+
+class SeededNumpy(Changed):
+    def changes(self, item, example, rng):
+        np.random.seed(0)
+        return {}
 
 
 class SharedPython(Changed):
@@ -292,6 +303,21 @@ class BrokenPicture:
 class SameIds(Changed):
     def changes(self, item, example, rng):
         return {"metadata": {"id": f"noise-{item // 2}"}}
+
+
+class SameIdsFarApart(Sound):
+    def __init__(self):
+        self.ids = [f"noise-{i % 1999}" for i in range(2000)]
+
+    def __len__(self):
+        return len(self.ids)
+
+    def get(self, item, rng):
+        return {"question": "Which?", "answer": "This.", "metadata": {"id": self.ids[item]}}
+
+
+class ForeignIds(Sound):
+    ids = tuple(f"noise-{i}" for i in range(NUM_EXAMPLES + 1))
 
 
 class OtherIds(Sound):
