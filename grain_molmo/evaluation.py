@@ -162,6 +162,8 @@ def _points(points: Any) -> np.ndarray:
         raise ConfigError(f"points must be pairs of x and y ({error})") from error
     if points_N2.size and (points_N2.ndim != 2 or points_N2.shape[1] != 2):
         raise ConfigError(f"points must be pairs of x and y, not of shape {points_N2.shape}")
+    if not np.isfinite(points_N2).all():
+        raise ConfigError("points must be pairs of finite numbers")
     return points_N2.reshape(-1, 2)
 
 

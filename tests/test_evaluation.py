@@ -1,5 +1,7 @@
 """Scores of points and counts: known answers, and what must hold of any."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,6 +91,15 @@ def test_what_are_no_points_are_the_callers_fault(points):
         score_near(points, [(1, 1)], 1)
     with pytest.raises(ConfigError, match="pairs of x and y"):
         score_in_masks([(1, 1)], points, [disc(1, 1)])
+
+
+@pytest.mark.parametrize(
+    "score",
+    [lambda points: score_in_masks([(1, 1)], points, [disc(1, 1)]), lambda points: score_near([(1, 1)], points, 1)],
+)
+def test_points_that_are_nowhere_are_the_callers_fault(score):
+    with pytest.raises(ConfigError, match="pairs of finite numbers"):
+        score([(math.nan, 1)])
 
 
 def test_each_point_needs_its_mask():

@@ -17,7 +17,7 @@ Track = dict[float, tuple[float, float]]
 """x and y by time in seconds, or by the number of a picture."""
 
 _PLAIN = re.compile(
-    r"(?:\bimage:[ \t]*(?P<image>[0-9]{1,9})[ \t,]+)?(?:\btime:[ \t]*(?P<time>[0-9]+(?:\.[0-9]+)?)[ \t,]+)?"
+    r"(?:\bimage:[ \t]*(?P<image>[0-9]{1,9})[ \t,]+)?(?:\btime:[ \t]*(?P<time>[0-9]{1,9}(?:\.[0-9]+)?)[ \t,]+)?"
     r"(?:\bobject:[ \t]*(?P<object>[0-9]{1,9})[ \t,]+)?"
     r"\bpoint:[ \t]*x[ \t]*=[ \t]*(?P<x>[0-9]+(?:\.[0-9]+)?)[ \t,]+y[ \t]*=[ \t]*(?P<y>[0-9]+(?:\.[0-9]+)?)",
     re.ASCII | re.IGNORECASE,

@@ -180,6 +180,11 @@ def test_plain_lines_are_read_as_models_vary_them(text, expected):
     assert [(point.x, point.y) for point in read_points(text, (640, 480))] == expected
 
 
+def test_a_time_that_is_no_number_any_more_is_passed_over():
+    (point,) = read_points(f"Time: {'9' * 400} Point: x=1 y=3", (640, 480))
+    assert point.frame == 1
+
+
 def test_a_picture_that_there_is_not_has_no_points():
     assert [p.frame for p in read_points("Image: 1 Point: x=1 y=1 Image: 3 Point: x=1 y=1", [(9, 9), (9, 9)])] == [1]
     assert read_points('<points coords="0 1 500 500;1.5 2 500 500">dogs</points>', [(9, 9), (9, 9)]) == []
