@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp  # the extra "checkpoint"
+
+try:
+    import orbax.checkpoint as ocp
+except ImportError as error:
+    raise ImportError("this example needs orbax: pip install 'grain-molmo[checkpoint]'") from error
 
 import grain_molmo as gm
 from grain_molmo.errors import ConfigError
