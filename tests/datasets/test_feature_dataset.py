@@ -142,6 +142,12 @@ def test_large_files_are_told_apart_by_parts_of_them(tmp_path: Path):
     with open(tmp_path / "a", "wb") as file:
         file.truncate(100 << 20)
     before = files_fingerprint([tmp_path / "a"])
+    (tmp_path / "one").write_bytes(b"ab")
+    (tmp_path / "two").write_bytes(b"c")
+    (tmp_path / "un").write_bytes(b"a")
+    (tmp_path / "deux").write_bytes(b"bc")
+    one, other = ([tmp_path / name for name in names] for names in (("one", "two"), ("un", "deux")))
+    assert files_fingerprint(one) != files_fingerprint(other)
     with open(tmp_path / "a", "r+b") as file:
         file.seek((100 << 20) - 1)
         file.write(b"x")

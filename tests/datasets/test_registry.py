@@ -214,6 +214,8 @@ def test_a_dataset_of_one_s_own_is_told_what_its_arguments_say_and_not_where_the
     assert plain == {"split": "train", "size": 4, "data_dir": "its own"}
     told = vars(open_dataset("birds", "train", tmp_path, {"size": 2, "data_dir": "x", "split": "test"}))
     assert told == {"split": "test", "size": 2, "data_dir": "x"}
+    with pytest.raises(StoreError, match="convert pixmo-cap"):  # and not that no folder was named
+        open_dataset("pixmo_cap", "train", None, {"data_dir": tmp_path})
     with pytest.raises(TypeError) as e:
         open_dataset("birds", "train", tmp_path, {"sise": 2})
     assert e.value.__notes__ == ["while making dataset 'birds' with split='train' and dataset_args {'sise': 2}"]

@@ -79,6 +79,9 @@ def test_the_splits_of_a_folder_are_opened_by_name(tmp_path: Path):
     DatasetDict(parts).save_to_disk(tmp_path / "both")
     assert len(SpatialRelations(tmp_path / "both")) == 8
     assert len(SpatialRelations(tmp_path / "both", "test")) == 2
+    rows = Dataset.from_dict(spatial_rows(2))
+    DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "same")
+    assert len({SpatialRelations(tmp_path / "same", split).fingerprint for split in ("train", "test")}) == 2
     with pytest.raises(ConfigError, match="no split 'validation'; it has train, test"):
         SpatialRelations(tmp_path / "both", "validation")
 

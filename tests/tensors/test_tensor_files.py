@@ -71,6 +71,7 @@ def test_safetensors_come_back_with_bfloat16_and_their_texts(tmp_path: Path):
         ({"a": entry("F32", [3, 4], 0, 44)}, "byte 48 where 44"),
         ({"a": entry("F32", [4, 4], 0, 64)}, "0 to 64 of 48"),
         ({"a": entry("F32", [3, 4], 8, 56)}, "48"),
+        ({"a": entry("F32", [2, 4], 0, 48)}, "32 bytes should lie at 0 to 48"),
         ({"a": entry("F32", [3, 4], -48, 0)}, "48"),
         ({"a": entry("F32", [-3, -4], 0, 48)}, "whole numbers"),
         ({"a": entry("F32", [1 << 62, 1 << 62], 0, 48)}, "comes to"),
@@ -168,6 +169,13 @@ def test_a_member_that_is_there_twice_or_encrypted_is_refused(tmp_path: Path):
     (tmp_path / "b.npz").write_bytes(data)
     with pytest.raises(ConfigError, match="encrypted"):
         load_tensors(tmp_path / "b.npz")
+
+
+def test_a_header_that_is_longer_than_any_is_not_read(tmp_path: Path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}".ljust(20_000)
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(4))
+    with pytest.raises(ConfigError, match="its header has 20,000 bytes"):
+        load_tensors(tmp_path / "a.npy")
 
 
 def test_texts_of_no_characters_are_no_array(tmp_path: Path):

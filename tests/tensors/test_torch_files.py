@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch_writer import Parameter, Storage, Tensor, bfloat16, legacy_file, save, write_zip
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.tensors import load_tensors, plain_pickle
+from grain_molmo.tensors import load_tensors, plain_pickle, torch_files
 
 VALUES_ND = np.arange(40, dtype=np.float32).reshape(5, 8)
 
@@ -315,6 +315,36 @@ def test_a_member_that_says_it_is_larger_than_the_file_is_named(tmp_path: Path):
         load_tensors(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "change", "message"), [(20, -1, "says two sizes"), (42, 1, "is not where the directory says")]
+)
+def test_a_member_of_two_sizes_or_in_another_place_is_named(tmp_path: Path, field: int, change: int, message: str):
+    path = save(Tensor(VALUES_ND), tmp_path / "a.pt")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"archive/data/0") - 46 + field
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "little") + change).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=f"archive/data/0.*{message}"):
+        load_tensors(path)
+
+
+def test_a_pickle_of_too_many_bytes_or_instructions_is_refused(tmp_path: Path, monkeypatch: Any):
+    path = _pickled(b"\x80\x02" + b"N" * 1000 + b".", tmp_path / "a.pt")
+    assert load_tensors(path) is None
+    monkeypatch.setattr(plain_pickle, "_MOST_INSTRUCTIONS", 1000)
+    with pytest.raises(ConfigError, match="over 1,000 instructions"):
+        load_tensors(path)
+    monkeypatch.setattr(torch_files, "_MOST_PICKLE_BYTES", 1000)
+    with pytest.raises(ConfigError, match="holds 1,003 bytes; at most 1,000"):
+        load_tensors(path)
+
+
+def test_a_tensor_whose_numbers_are_others_than_its_bytes_is_refused(tmp_path: Path):
+    code = _tensor().replace(b"\x89}tR.", b"\x89}}X\x03\x00\x00\x00neg\x88stR.")  # negative where it is looked at
+    with pytest.raises(ConfigError, match="a tensor in a way that is not known"):
+        load_tensors(_pickled(code, tmp_path / "a.pt"))
+
+
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path):
     path = write_zip(tmp_path / "a.pt", {"data.pkl": bytes(10 << 20)}, packed=True)
     with pytest.raises(ConfigError, match="compressed"):
@@ -362,6 +392,29 @@ def test_storages_of_the_old_layout_are_checked_against_what_tensors_say(tmp_pat
     path.write_bytes(legacy_file(_tensor(), [("0", storage)]))
     with pytest.raises(ConfigError, match="says otherwise"):
         load_tensors(path)
+
+
+def test_the_old_layout_of_a_big_endian_machine_is_refused(tmp_path: Path):
+    path = save(Tensor(VALUES_ND), tmp_path / "a.pt", is_legacy=True)
+    path.write_bytes(path.read_bytes().replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"))
+    with pytest.raises(ConfigError, match="big-endian machine"):
+        load_tensors(path)
+
+
+def test_a_storage_of_the_old_layout_has_one_type(tmp_path: Path):
+    def tensor(kind: bytes) -> bytes:
+        storage = _STORAGE.replace(b"FloatStorage", kind).replace(b"tQ", b"NtQ")
+        return _REBUILD + b"(" + storage + b"K\x00K\x01\x85K\x01\x85\x89}tR"
+
+    path = tmp_path / "a.pt"
+    for kind, is_one in ((b"FloatStorage", True), (b"IntStorage", False)):
+        pickled = b"\x80\x02" + tensor(b"FloatStorage") + tensor(kind) + b"\x86."
+        path.write_bytes(legacy_file(pickled, [("0", Storage(VALUES_ND))]))
+        if is_one:
+            assert len(load_tensors(path)) == 2
+        else:
+            with pytest.raises(ConfigError, match="describes storage '0' in two ways"):
+                load_tensors(path)
 
 
 def test_what_the_tests_write_is_what_pickletools_reads_as_torch_writes_it(tmp_path: Path):
