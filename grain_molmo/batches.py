@@ -25,6 +25,7 @@ from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.loader_state import pack_state, unpack_state
 from grain_molmo.mesh import ProcessPart
+from grain_molmo.packing.active import filtered_in
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
 from grain_molmo.pipeline import Renderer, Rows, Transfer, pipeline
 from grain_molmo.render import Batch
@@ -131,23 +132,26 @@ class Loader(grain.DatasetIterator[Batch]):
 
     def get_state(self) -> dict[str, Any]:
         """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
-        return pack_state(self._fingerprint(self._place["step"]), self._place)
+        return pack_state(self._fingerprint(self._place), self._place)
 
-    def _fingerprint(self, step: int) -> dict[str, str]:
-        return fingerprint(self._reader, self._plan.phases, step, self._plan.order)
+    def _fingerprint(self, place: Mapping[str, Any]) -> dict[str, str]:
+        return fingerprint(self._reader, self._plan.phases, place["step"], self._plan.order, filtered_in(place))
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, or is not as it was taken; the
-        loader stays where it was then. What changes in later phases may differ.
+        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, is not as it was taken, or
+        leaves nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
+        differ.
         """
         theirs, plan = unpack_state(state)
-        ours = self._fingerprint(plan["step"])
+        ours = self._fingerprint(plan)
         if different := [key for key in ours if theirs.get(key) != ours[key]]:
             problem = f"the state belongs to another loader: {', '.join(different)} differ"
             change = f"phases that begin at step {plan['step']} or later may differ"
             raise ConfigError(f"{problem}; make the loader as it was made when the state was taken ({change})")
+        if isinstance(self._plan, PackedRows):
+            self._plan.check_removals(plan)
         self._go_to(plan)
         self._known_states.keep(self._place)
         self._counts.begin_anew()
@@ -184,11 +188,12 @@ class Loader(grain.DatasetIterator[Batch]):
         next_step = self._place["step"]
         step = next_step if step is None else step
         if not isinstance(step, Integral) or step < next_step:
-            raise ConfigError(f"filter: step={step!r}; it must be a whole number, the next batch is {next_step}")
+            problem = "that batch has passed" if isinstance(step, Integral) else "it must be a whole number"
+            raise ConfigError(f"filter: step={step!r}: {problem}; the next batch is {next_step}")
         place, reports = self._curriculum.declare(self._place, eval_scores, int(step))
-        self._go_to(place)
-        self._known_states.keep(self._place)
-        self._counts.begin_anew()
+        if place is not self._place:  # else what was prefetched still holds
+            self._go_to(place)
+            self._counts.begin_anew()
         return reports
 
     def active_indices(self, dataset: str) -> np.ndarray:
@@ -243,8 +248,22 @@ class Loader(grain.DatasetIterator[Batch]):
         raise AssertionError("a plan has no end")
 
     def stats(self) -> dict[str, Any]:
-        """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`."""
-        return {**self._counts.to_dict(), "missing_datasets": self.missing_datasets}
+        """Counts over the batches handed out, where the time went, what sets the pace: see `LoaderStats.to_dict`.
+
+        `removed_examples` counts by dataset what `filter` took out, in the whole run.
+        """
+        return {
+            **self._counts.to_dict(),
+            "removed_examples": self._removed(),
+            "missing_datasets": self.missing_datasets,
+        }
+
+    def _removed(self) -> dict[str, int]:
+        """How many examples `filter` has removed, by dataset."""
+        if isinstance(self._plan, EachOnce) or "removals" not in self._place:
+            return {}
+        numbers = {name: int(self._plan.removed(self._place, name).sum()) for name in self._plan.sizes}
+        return {name: number for name, number in numbers.items() if number}
 
     def __enter__(self) -> "Loader":
         return self
@@ -261,8 +280,14 @@ class Loader(grain.DatasetIterator[Batch]):
 class EvalLoader(Loader):
     """A loader of every example once; `len` is the number of its batches.
 
-    `set_state` with the state that it had at first goes through them again.
+    Gone through to the end, it begins anew with the next loop over it.
     """
+
+    def __iter__(self) -> "EvalLoader":
+        if self._place["step"] >= len(self):
+            self._go_to(iter(self._plan).get_state())
+            self._counts.begin_anew()
+        return self
 
     def __len__(self) -> int:
         assert isinstance(self._plan, EachOnce)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from grain_molmo.datasets.base import Dataset, StoreDataset
+from grain_molmo.datasets.base import Dataset, StoreDataset, metadata_of
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError
 from grain_molmo.rng import example_rng
 
@@ -125,7 +125,7 @@ def _example_id(dataset: Dataset, index: int) -> str:
         if isinstance(dataset, StoreDataset):
             return dataset.example_id(index)
         # Not `dataset[index]`, which may be what its author likes; what is drawn does not matter.
-        metadata = dataset.get(index, example_rng(0, type(dataset).__name__, 0, index)).get("metadata")
+        example = dataset.get(index, example_rng(0, type(dataset).__name__, 0, index))
     except (ExampleError, DamagedRecordError):  # the plan leaves it out anyway
         return str(index)
-    return str(metadata.get("id", index) if isinstance(metadata, Mapping) else index)
+    return str(metadata_of(example).get("id", index))

@@ -61,6 +61,8 @@ class CurriculumFilter:
         """One curriculum for all datasets, or one each for some."""
         if isinstance(curriculum, Curriculum):
             return cls(plan, datasets, dict.fromkeys(datasets, curriculum))
+        if not isinstance(curriculum, Mapping):
+            raise ConfigError(f"curriculum is {curriculum!r:.80}, not a Curriculum or a dict of these by dataset name")
         curricula = {canonical_name(name): one for name, one in curriculum.items()}
         for name, one in curricula.items():
             if name not in datasets:
@@ -104,12 +106,14 @@ class CurriculumFilter:
         return state, reports
 
     def _by_dataset(self, eval_scores: Scores) -> dict[str, Mapping[str, float]]:
+        if not isinstance(eval_scores, Mapping):
+            raise ConfigError(f"filter: eval_scores is {eval_scores!r:.80}, not a dict of scores by example id")
         nested = [isinstance(value, Mapping) for value in eval_scores.values()]
         if not any(nested):
             return dict.fromkeys(self.curricula, eval_scores)  # pyright: ignore[reportReturnType, reportArgumentType]
         if not all(nested):
             raise ConfigError("filter: give scores by id, or by dataset name such scores, not both")
-        scores = {canonical_name(name): of_ids for name, of_ids in eval_scores.items()}
+        scores = {canonical_name(str(name)): of_ids for name, of_ids in eval_scores.items()}
         if strangers := scores.keys() - self.curricula.keys():
             known = ", ".join(self.curricula)
             raise ConfigError(f"filter: no curriculum for {', '.join(sorted(strangers))}; there are some for {known}")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.base import Dataset, metadata_of
 from grain_molmo.datasets.lessons import shown_by, with_lesson
 from grain_molmo.errors import DamagedRecordError, ExampleError
 from grain_molmo.packing.mixture import Draw
@@ -115,7 +115,8 @@ class Encoder:
         stage: lengths, formats and weights.
         tokenizer: text to ids.
         seed: the run's.
-        training: whether prompts vary as in training, or are the one of evaluation, see `format_example`.
+        training: whether prompts vary as in training, or are the one of evaluation, see `format_example`; and whether
+            some visits are of high resolution (Molmo2 §3.7).
     """
 
     datasets: Mapping[str, Dataset]
@@ -138,12 +139,12 @@ class Encoder:
             example = self.datasets[draw.dataset].get(draw.index, rng)
             if not isinstance(example, Mapping):
                 raise ExampleError("bad_example", f"get returned {type(example).__name__}, not a dict")
-            example_id = _facts(example).get("id", draw.index)
+            example_id = metadata_of(example).get("id", draw.index)
             arrays, slots = self._encode(draw.dataset, example, rng)
-            return EncodedExample(draw, str(example_id), arrays, tuple(slots), _facts(example))
+            return EncodedExample(draw, str(example_id), arrays, tuple(slots), metadata_of(example))
         except ExampleError as error:
             where = f"{draw.dataset} example {draw.index} (id {example_id})"
-            raise ExampleError(error.reason, f"{where}: {error.detail}", str(example_id)) from error
+            raise ExampleError(error.reason, f"{where}: {error.detail}", error.example_id or str(example_id)) from error
         except DamagedRecordError as error:  # of this example alone, and the same wherever the store is read
             raise ExampleError("damaged_record", f"{draw.dataset} example {draw.index}: {error}") from error
         except Exception as error:  # a dataset of the user's own may raise anything; the traceback must say where
@@ -161,11 +162,14 @@ class Encoder:
         if example.get("video") is not None:
             conversations, visual_tokens, slots = self._with_video(example, rng)
         else:
-            conversations, visual_tokens, slots = self._with_pictures(example, rule.p_high_res, rng)
+            p_high_res = rule.p_high_res if self.training else 0.0
+            conversations, visual_tokens, slots = self._with_pictures(example, p_high_res, rng)
         if stage.kind == "prompts":
             arrays = assemble_prompt(_only(conversations), visual_tokens, self.tokenizer)
             if len(arrays) > stage.seq_len:
-                raise ExampleError("too_long", f"a prompt of {len(arrays)} tokens, a row has {stage.seq_len}")
+                raise ExampleError(
+                    "too_long", f"a prompt of {len(arrays)} tokens, a row has {stage.seq_len} (seq_len=)"
+                )
             return arrays, slots
         arrays = assemble(
             conversations,
@@ -214,10 +218,10 @@ class Encoder:
         """
         stage = self.stage
         if stage.max_frames < 1:
-            raise ExampleError("video", f"stage {stage.name!r} takes pictures and text, not video")
+            raise ExampleError("video", f"stage {stage.name!r} takes pictures and text, not video (max_frames=)")
         if example.get("image") is not None:
             raise ExampleError("mixed_media", "an example has pictures or a video, not both")
-        metadata = _facts(example)
+        metadata = metadata_of(example)
         video = as_video(example["video"], timestamps=example.get("timestamps"), fps=metadata.get("video_fps"))
         clip_start_s, duration_s = clip_window(
             video.duration_s, metadata.get("clip_start_time"), metadata.get("clip_end_time")
@@ -246,17 +250,20 @@ class Encoder:
         return conversations, visual_tokens, [FramesSlot(video, times_s, clip_start_s, n_wanted)]
 
     def _excess(self, conversations: Conversations, n_visual: int) -> int:
-        """Tokens by which the media, and as much text as they must leave room for, exceed a row; below 1, all fits."""
-        seq_len = self.stage.seq_len
+        """Tokens by which the media, and as much text as they must leave room for, exceed a row; below 1, all fits.
+
+        To a prompt they leave room for all of it, for it cannot be cut.
+        """
+        seq_len, is_prompt = self.stage.seq_len, self.stage.kind == "prompts"
         most_text = seq_len // _LEAST_SHARE_OF_TEXT
         excess = 1 + n_visual + most_text - seq_len
-        if excess <= 0:  # nearly always; the text need not be counted
+        if excess <= 0 and not is_prompt:  # nearly always; the text need not be counted
             return excess
         branches = cast("list[list[str]]", [conversations] if isinstance(conversations[0], str) else conversations)
         # The last of a branch is predicted, but no input; a prompt has one turn more.
         n_ends = sum((len(branch) - 1) // 2 for branch in branches)
         n_text = n_ends + sum(len(self.tokenizer.encode(text)) for branch in branches for text in branch)
-        return excess - max(0, most_text - n_text)
+        return excess - most_text + (n_text if is_prompt else min(n_text, most_text))
 
     def _format(
         self,
@@ -291,12 +298,6 @@ def _only(conversations: Conversations) -> list[str]:
             "grain_molmo.EachMessage(dataset)",
         )
     return cast("list[str]", conversations[0])
-
-
-def _facts(example: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The example's metadata, if they are a dict; they may be anything."""
-    metadata = example.get("metadata")
-    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _pictures(example: Mapping[str, Any]) -> list[Any]:

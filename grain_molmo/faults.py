@@ -82,6 +82,7 @@ class _Tally:
         rendered: examples in this process's rows.
         blanked: of these.
         in_a_row: blank ones since the last that shows something; `most_in_a_row` of the last batch.
+        lost_in_a_row: those without a place in their row, as of an evaluation, since the last that is not blank.
         reasons: faults by reason.
     """
 
@@ -90,6 +91,7 @@ class _Tally:
     rendered: int = 0
     blanked: int = 0
     in_a_row: int = 0
+    lost_in_a_row: int = 0
     most_in_a_row: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -101,14 +103,19 @@ class _Tally:
     def after(self, info: BatchInfo, faults: list[Fault]) -> "_Tally":
         """The counts with another batch."""
         left_out = sum(fault.stage == "encode" for fault in faults)
-        in_a_row = most = self.in_a_row
+        in_a_row, lost = self.in_a_row, self.lost_in_a_row
+        most = max(in_a_row, lost)
         for row in info.rows:
             for example in row:
-                if example.blanked:
+                if not example.blanked:
+                    lost = 0
+                    if example.crops[1] > example.crops[0] or example.read_bytes:  # text says nothing of the media
+                        in_a_row = 0
+                elif example.tokens[0] == example.tokens[1]:
+                    lost += 1
+                else:
                     in_a_row += 1
-                    most = max(most, in_a_row)
-                elif example.crops[1] > example.crops[0] or example.read_bytes:  # text says nothing of the media
-                    in_a_row = 0
+                most = max(most, in_a_row, lost)
         return replace(
             self,
             drawn=self.drawn + info.num_examples + left_out,
@@ -116,6 +123,7 @@ class _Tally:
             rendered=self.rendered + sum(map(len, info.rows)),
             blanked=self.blanked + len(faults) - left_out,
             in_a_row=in_a_row,
+            lost_in_a_row=lost,
             most_in_a_row=most,
             reasons=self.reasons + Counter(fault.reason for fault in faults) if faults else self.reasons,
         )
@@ -167,7 +175,7 @@ class FaultWatch:
     def _check_budget(self, tally: _Tally, last: Fault) -> None:
         max_ratio, max_in_a_row = self.policy.max_ratio, self.policy.max_in_a_row
         if max_in_a_row is not None and tally.most_in_a_row > max_in_a_row:
-            excess = f"the media of {tally.most_in_a_row:,} examples in a row are blank, {max_in_a_row:,} are allowed"
+            excess = f"{tally.most_in_a_row:,} examples in a row are blank, {max_in_a_row:,} are allowed"
         elif max_ratio is not None and tally.ratio > max_ratio:
             few = f", counted as if of {_SURE_FROM:,}" if tally.rendered < _SURE_FROM else ""
             excess = f"{tally.ratio:.2%} of the examples are faulty{few}; {max_ratio:.2%} are allowed"

@@ -1,24 +1,28 @@
 """Labelled features instead of tokens: what probes train on, drawn, sharded and resumed as everything else is."""
 
 import math
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from numbers import Integral
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from grain_molmo.datasets.base import Dataset
+from grain_molmo.datasets.base import Dataset, metadata_of
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.rows import PlannedExample
 from grain_molmo.render import Batch, ExampleInfo
-from grain_molmo.rng import example_rng
+from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
 
 _ASKED_FOR_SHAPE = 100
+_READ_AT_ONCE = 1024
+_NO_NUMBERS = "OSUMmc"
+"""Kinds of numpy's types that would become numbers by way of text, or lose half of what they are."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +74,59 @@ class FeatureReader:
         """An example a row; nothing is read to know it."""
         return PlannedExample(draw, n_tokens=1, n_crops=0, n_pooled=0, cost=1)
 
-    def __call__(self, draw: Draw) -> LabelledFeatures:
-        """The example. Raises ExampleError if it has no such features or label, and StoreError for a lost shard."""
-        rng = example_rng(self.seed, draw.dataset, draw.epoch, draw.index)
+    def __call__(self, draw: Draw, rng: np.random.RandomState | None = None) -> LabelledFeatures:
+        """The example, drawn with `rng`, which is seeded for it here; default a new one.
+
+        Raises ExampleError if it has no such features or label, and StoreError for a lost shard.
+        """
+        rng = np.random.RandomState(0) if rng is None else rng  # which takes longer than to read a vector
+        rng.seed([*divmod(stable_hash("features", self.seed, *draw), 1 << 32)])
+        example_id = ""
         try:
-            return self._labelled(self.datasets[draw.dataset].get(draw.index, rng), draw)
+            example = self.datasets[draw.dataset].get(draw.index, rng)
+            if not isinstance(example, Mapping):
+                raise ExampleError("bad_example", f"get returned {type(example).__name__}, not a dict")
+            facts = metadata_of(example)
+            example_id = str(facts.get("id", draw.index))
+            return LabelledFeatures(example_id, self._checked(_features(example)), _label(example), facts)
         except DamagedRecordError as error:
             raise ExampleError("damaged_record", str(error)) from error
-        except ExampleError:
-            raise
+        except ExampleError as error:
+            raise ExampleError(error.reason, error.detail, error.example_id or example_id) from error
         except Exception as error:
             error.add_note(f"while reading {draw.dataset} example {draw.index}, epoch {draw.epoch}")
             raise
 
-    def _labelled(self, example: Mapping[str, Any], draw: Draw) -> LabelledFeatures:
-        features, label = _features(example), example.get("label")
+    def _checked(self, features: np.ndarray) -> np.ndarray:
         if features.shape != self.shape:
             raise ExampleError("bad_features", f"features of {list(features.shape)}, others are {list(self.shape)}")
         if not np.isfinite(features).all():
             raise ExampleError("bad_features", "features that are not all finite numbers")
-        if not isinstance(label, Integral) or isinstance(label, bool) or not -(2**31) <= int(label) < 2**31:
-            raise ExampleError("bad_label", f"label is {label!r}, it must be a whole number of 32 bits")
-        metadata = example.get("metadata") or {}
-        return LabelledFeatures(str(metadata.get("id", draw.index)), features, int(label), metadata)
+        return features
 
 
 def _features(example: Mapping[str, Any]) -> np.ndarray:
     if not isinstance(example, Mapping) or example.get("features") is None:
         raise ExampleError("no_features", "the example has no features")
     try:
-        return np.asarray(example["features"], dtype=np.float32)
+        given = np.asarray(example["features"])
+        if given.dtype.kind in _NO_NUMBERS:
+            raise TypeError(f"{given.dtype}")
+        with np.errstate(over="ignore"):  # what is too large for 32 bits is found as infinite
+            return given.astype(np.float32, copy=False)
     except (TypeError, ValueError) as error:
         raise ExampleError("bad_features", f"features are no array of numbers ({error})") from error
+
+
+def _label(example: Mapping[str, Any]) -> int:
+    label = example.get("label")
+    try:
+        number = operator.index(label)  # pyright: ignore[reportArgumentType]  (also of an array of no axes)
+    except TypeError:
+        number = None
+    if number is None or isinstance(label, bool) or not -(2**31) <= number < 2**31:
+        raise ExampleError("bad_label", f"label is {label!r}, it must be a whole number of 32 bits")
+    return number
 
 
 def _shape_of(name: str, dataset: Dataset) -> tuple[int, ...]:
@@ -148,19 +173,27 @@ class FeatureRows:
         }
         infos: list[list[ExampleInfo]] = [[] for _ in rows]
         places = [(row, planned) for row, examples in enumerate(rows) for planned in examples]
-        outcomes = pool.map(self._read, [planned for _, planned in places])
+        # Many at a time: threads that take turns with the interpreter read small vectors slower than one does.
+        tasks = [places[start : start + _READ_AT_ONCE] for start in range(0, len(places), _READ_AT_ONCE)]
+        outcomes = chain.from_iterable(pool.map(self._read_all, tasks))
         for (row, _), (read, info) in zip(places, outcomes, strict=True):
             infos[row].append(info)
             if read is not None:
                 batch["features"][row], batch["labels"][row], batch["loss_weights"][row] = read.features, read.label, 1
         return batch, infos, 0.0
 
-    def _read(self, planned: PlannedExample) -> tuple[LabelledFeatures | None, ExampleInfo]:
+    def _read_all(
+        self, places: Sequence[tuple[int, PlannedExample]]
+    ) -> list[tuple[LabelledFeatures | None, ExampleInfo]]:
+        rng = np.random.RandomState(0)
+        return [self._read(planned, rng) for _, planned in places]
+
+    def _read(self, planned: PlannedExample, rng: np.random.RandomState) -> tuple[LabelledFeatures | None, ExampleInfo]:
         draw, started = planned.draw, time.perf_counter()
         nothing = (0, 0)
         info = ExampleInfo(*draw, str(draw.index), 1, nothing, nothing, nothing, loss_weight=1.0)
         try:
-            read = self.reader(draw)
+            read = self.reader(draw, rng)
         except ExampleError as error:
             info = replace(info, id=error.example_id or info.id, blanked=error.reason, detail=error.detail)
             return None, replace(info, read_s=time.perf_counter() - started)

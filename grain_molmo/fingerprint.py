@@ -46,16 +46,20 @@ class Reader(Protocol):
         ...
 
 
-def fingerprint(reader: Reader, phases: Sequence[PlanPhase], step: int, order: Sequence[str] = ()) -> dict[str, str]:
+def fingerprint(
+    reader: Reader, phases: Sequence[PlanPhase], step: int, order: Sequence[str] = (), filtered: Collection[str] = ()
+) -> dict[str, str]:
     """By part, a hash of all that the batches before a step depend on.
 
     Phases that begin with that step or later are left out, and datasets that only they use: they may still change.
+    What was removed of a dataset belongs to it, whenever it is drawn.
 
     Args:
         reader: holds the stage, the datasets, the tokenizer and the seed.
         phases: what is drawn from which step on.
         step: the number of batches that were handed out.
         order: of the datasets, where it matters.
+        filtered: datasets of which examples are removed.
 
     Returns:
         "stage" (lengths and formats), "mixture", "data", "tokenizer", "seed".
@@ -63,7 +67,8 @@ def fingerprint(reader: Reader, phases: Sequence[PlanPhase], step: int, order: S
     begun = [phase for phase in phases if phase.step == 0 or phase.step < step]
     stage = {each.name: getattr(reader.stage, each.name) for each in fields(Stage)} | {"training": reader.training}
     mixture = [(phase.step, dict(phase.weights), _sorted(phase.excluded)) for phase in begun]
-    names = sorted({name for phase in begun for name in phase.weights})
+    filtered_here = {name for name in filtered if name in reader.datasets}  # without one, the data differ
+    names = sorted({name for phase in begun for name in phase.weights} | filtered_here)
     data = {name: (content_fingerprint(reader.datasets[name]), reader.stage.rule(name)) for name in names}
     return {
         "stage": _hash({key: value for key, value in stage.items() if key not in _NOT_OF_THE_STAGE}),

@@ -43,7 +43,8 @@ class KnownStates:
         for each in sorted(known, reverse=True):
             state = known[each]
             if each <= step and _until(each, state.get("removals", ())) == _until(each, removals):
-                return {**state, "removals": list(removals)} if removals else state
+                rest = {key: value for key, value in state.items() if key != "removals"}  # declared for later
+                return {**rest, "removals": list(removals)} if removals else rest
         raise AssertionError("the state at step 0 belongs to every run")
 
 

@@ -185,11 +185,11 @@ def make_eval_loader(
         ConfigError: unknown names, no examples, sizes that don't fit.
         StoreError: a dataset was not converted into the folder, or a shard is missing.
     """
-    opened = open_to_evaluate(dataset, split, data_dir)
-    sizes = {name: len(one) for name, one in opened.items()}
     given = find_stage(stage, None)
-    rules = {name: rule for name, rule in given.rules.items() if name in opened}
-    once = replace(given, mixture=dict.fromkeys(opened, 1.0), groups=(), phases=(), rules=rules, kind=kind)
+    opened, rules = open_to_evaluate(dataset, given, split, data_dir)
+    sizes = {name: len(one) for name, one in opened.items()}
+    every = {"mixture": dict.fromkeys(opened, 1.0), "groups": (), "phases": (), "dataset_args": {}}
+    once = replace(given, **every, rules=rules, kind=kind)
     chosen = customized(once, batch_size=batch_size, seq_len=seq_len, max_frames=max_frames)
     seed = _whole_seed(seed)
     if chosen.kind == "features":

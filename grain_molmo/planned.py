@@ -21,9 +21,16 @@ def encode_or_lose(encoder: Encoder) -> Callable[[PlannedExample], EncodedExampl
         try:
             return encoder(planned.draw)
         except ExampleError as error:
-            return LostExample(planned.draw, 0, 0, 0, error.reason, error.detail, error.example_id)
+            return _lost(planned, (0, 0, 0), error)
 
     return encode
+
+
+def _lost(planned: PlannedExample, lengths: tuple[int, int, int], error: ExampleError) -> LostExample:
+    """What stands for it; the place says which it is, so the detail need not."""
+    name, _, index = planned.draw
+    detail = error.detail.removeprefix(f"{name} example {index} (id {error.example_id}): ")
+    return LostExample(planned.draw, *lengths, error.reason, detail, error.example_id)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class ExamplePlanner:
         try:
             encoded = self.encoder(planned.draw)
         except ExampleError as error:
-            return LostExample(planned.draw, *lengths, error.reason, error.detail, error.example_id)
+            return _lost(planned, lengths, error)
         if encoded.lengths[:3] != lengths:
             draw = planned.draw
             problem = f"planned as (tokens, crops, pooled) = {lengths}, it has {encoded.lengths[:3]} now"

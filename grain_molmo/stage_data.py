@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, count
+from typing import Any
 
 from grain_molmo.datasets.base import Dataset, PathLike, StoreDataset
 from grain_molmo.datasets.registry import available_names, open_dataset
 from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError
 from grain_molmo.packing.rows import PlanPhase
 from grain_molmo.quarantine import read_quarantine
-from grain_molmo.stages import Group, Paths, Stage, as_paths, group_weights
+from grain_molmo.stages import DatasetRule, Group, Paths, Stage, as_paths, group_weights
 from grain_molmo.store import canonical_name
 
 logger = logging.getLogger(__name__)
@@ -42,12 +44,15 @@ def open_datasets(
 
 
 def open_to_evaluate(
-    wanted: str | Dataset | Sequence[str | Dataset], split: str | None, data_dir: PathLike | None
-) -> dict[str, Dataset]:
-    """Datasets to go through one after the other, by name, in this order; a name that comes again gets a number.
+    wanted: str | Dataset | Sequence[str | Dataset], stage: Stage, split: str | None, data_dir: PathLike | None
+) -> tuple[dict[str, Dataset], dict[str, DatasetRule]]:
+    """Datasets to go through one after the other, by name, in this order, and the stage's rules for some of them.
+
+    A name that comes again gets a number.
 
     Args:
         wanted: a name, "name:split" or a dataset; or several.
+        stage: has arguments of datasets and rules for them.
         split: of names that don't say one; None: see `open_named`.
         data_dir: where the converted ones are.
 
@@ -56,25 +61,36 @@ def open_to_evaluate(
         StoreError: a dataset was not converted into the folder, or a shard is missing or cut off.
     """
     opened: dict[str, Dataset] = {}
+    rules: dict[str, DatasetRule] = {}
     for one in [wanted] if isinstance(wanted, str | Dataset) else wanted:
         if isinstance(one, str):
-            name, dataset = canonical_name(one.partition(":")[0]), open_named(one, split, data_dir)
+            base = canonical_name(one.partition(":")[0])
+            dataset = open_named(one, split, data_dir, stage.dataset_args.get(base))
+        elif isinstance(one, Dataset):
+            base, dataset = type(one).__name__, one
         else:
-            name, dataset = type(one).__name__, one
-        opened[name if name not in opened else f"{name}.{len(opened)}"] = dataset
+            raise ConfigError(f"{one!r:.80} is nothing to evaluate; give a grain_molmo.Dataset or a name")
+        name = next(name for name in chain([base], (f"{base}.{n}" for n in count(2))) if name not in opened)
+        opened[name] = dataset
+        if base in stage.rules:
+            rules[name] = stage.rules[base]
+    if not opened:
+        raise ConfigError("there is nothing to evaluate: no dataset is given")
     _check_stores(opened.values())
-    return opened
+    return opened, rules
 
 
-def open_named(name: str, split: str | None, data_dir: PathLike | None) -> Dataset:
+def open_named(
+    name: str, split: str | None, data_dir: PathLike | None, args: Mapping[str, Any] | None = None
+) -> Dataset:
     """The dataset of "name:split", or of "name" and the split; without one its "validation", or else its "test"."""
     base, _, own_split = name.partition(":")
     if own_split or split:
-        return open_dataset(base, own_split or split or "", data_dir)
+        return open_dataset(base, own_split or split or "", data_dir, args)
     try:
-        return open_dataset(base, "validation", data_dir)
+        return open_dataset(base, "validation", data_dir, args)
     except MissingSplitError:
-        return open_dataset(base, "test", data_dir)
+        return open_dataset(base, "test", data_dir, args)
 
 
 def _given(stage: Stage, datasets: Mapping[str, Dataset], listed: Collection[str]) -> dict[str, Dataset]:

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import grain_molmo as gm
+from grain_molmo import loader as loader_module
+from grain_molmo.datasets.registry import _REGISTRY
 from grain_molmo.errors import ConfigError, StoreError
 from grain_molmo.eval_plan import EachOnce
+from grain_molmo.mesh import ProcessPart
 from grain_molmo.packing.mixture import Draw
 
 
@@ -54,6 +57,7 @@ def test_every_example_comes_once_in_order_and_what_cannot_be_used_is_not_valid(
     blank = {one.id: one.blanked for _, info in batches for row in info.rows for one in row if one.blanked}
     assert blank == {"3": "torn", "test-5": "bad_array"}
     assert [len(batch["input_tokens"]) for batch, _ in batches] == [4, 4, 4]
+    assert [info.num_examples for _, info in batches] == [4, 4, 3]
     assert not batches[-1][0]["input_tokens"][-1].any()
 
 
@@ -87,6 +91,10 @@ def test_it_can_be_gone_through_again_and_any_batch_be_had():
     loader.set_state(start)
     for step, batch in enumerate(loader):
         np.testing.assert_array_equal(batch["input_tokens"], once[step])
+    for step, batch in enumerate(loader):  # a loop after the end begins anew
+        np.testing.assert_array_equal(batch["input_tokens"], once[step])
+    assert next(iter(loader))["input_tokens"].tobytes() == once[0].tobytes()
+    assert next(iter(loader))["input_tokens"].tobytes() == once[1].tobytes()  # one that was left goes on
     np.testing.assert_array_equal(loader.batch_at(1)["input_tokens"], once[1])
     with pytest.raises(ConfigError, match="from 0 to 2"):
         loader.batch_at(3)
@@ -99,6 +107,94 @@ def test_several_datasets_follow_each_other_in_the_order_given_which_a_state_bel
     other = gm.make_eval_loader([Asked(4, "a"), Asked(2, "b")], batch_size=4, tokenizer="bytes", seq_len=1024)
     with pytest.raises(ConfigError, match="differ"):
         other.set_state(both.get_state())
+
+
+class Worded(gm.Dataset):
+    """Every other example cannot be encoded; it says which it was."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def get(self, item, rng):
+        if item % 2:
+            raise gm.ExampleError("torn", "half of it is missing", f"word-{item}")
+        return {"messages": [f"Number {item}?", f"{item}"]}
+
+
+def test_text_between_them_ends_a_row_of_examples_that_cannot_be_encoded():
+    with eval_loader(Worded(), policy=gm.FaultPolicy(max_in_a_row=1)) as loader:
+        assert sum(batch["valid"].sum() for batch in loader) == 12
+        assert [one.id for row in loader.batch_info.rows for one in row] == ["20", "word-21", "22", "word-23"]
+    with (
+        eval_loader(Worded(), policy=gm.FaultPolicy(max_in_a_row=0)) as loader,
+        pytest.raises(gm.errors.FaultBudgetError, match="1 examples in a row are blank"),
+    ):
+        next(loader)
+
+
+def test_a_policy_may_stop_an_evaluation_and_lists_what_is_not_valid(tmp_path):
+    with eval_loader(Asked(), policy=gm.FaultPolicy(action="raise")) as loader:
+        for _ in range(2):  # the batch is not handed out
+            with pytest.raises((gm.ExampleError, gm.errors.MediaError), match="half of it is missing"):
+                next(loader)
+    listed = tmp_path / "bad.jsonl"
+    with eval_loader(Asked(), policy=gm.FaultPolicy(quarantine=listed)) as loader:
+        assert len([*loader]) == 3
+    (found,) = tmp_path.iterdir()
+    assert [json.loads(line)["reason"] for line in found.read_text().splitlines() if "reason" in line] == [
+        "torn",
+        "bad_array",
+    ]
+
+
+class Large(gm.Dataset):
+    def __len__(self) -> int:
+        return 12
+
+    def get(self, item, rng):
+        return {"image": np.full((1200, 1200, 3), item, np.uint8), "messages": ["What?", "It."]}
+
+
+def test_what_a_stage_does_for_a_set_holds_however_often_it_is_named_but_for_visits_of_high_resolution(monkeypatch):
+    monkeypatch.setitem(_REGISTRY, "large_ones", lambda split: Large())
+    rule = gm.DatasetRule(loss=0.25, p_high_res=0.5)
+    stage = gm.Stage(
+        mixture={"large_ones": 1},
+        rules={"large_ones": rule},
+        dataset_args={"large_ones": {}},
+        max_crops=2,
+        seq_len=8192,
+    )
+    with eval_loader("large_ones:a", "large_ones:b", stage=stage, seq_len=None, kind="train") as loader:
+        infos = [one for _ in loader for row in loader.batch_info.rows for one in row]
+    assert {one.dataset for one in infos} == {"large_ones", "large_ones.2"}
+    assert {one.crops[1] - one.crops[0] for one in infos} == {2}
+    assert len({one.loss_weight for one in infos}) == 1
+
+
+def test_a_stage_s_arguments_make_the_sets_that_it_names_and_no_others(monkeypatch):
+    monkeypatch.setitem(_REGISTRY, "sized_ones", lambda split, size=2: Asked(size, split))
+    stage = gm.Stage(mixture=[{"name": "sized_ones", "weight": 1, "args": {"size": 5}}])
+    assert len(eval_loader("sized_ones", stage=stage)) == 2
+    assert len(eval_loader(Asked(3), stage=stage)) == 1
+
+
+class Other(Asked):
+    """The same under another name."""
+
+
+def test_a_state_belongs_to_the_order_in_which_sets_follow_each_other():
+    one, other = eval_loader(Asked(2), Other(2)), eval_loader(Other(2), Asked(2))
+    one.set_state(one.get_state())
+    with pytest.raises(ConfigError, match="mixture differ"):
+        other.set_state(one.get_state())
+
+
+def test_context_shards_of_a_row_in_several_processes_are_refused(monkeypatch):
+    mesh = jax.make_mesh((4, 2), ("data", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    monkeypatch.setattr(loader_module, "_own_part", lambda *_: ProcessPart((0, 1), shards=(1,)))
+    with pytest.raises(ConfigError, match="all context shards of a row in one process"):
+        eval_loader(Asked(), mesh=mesh)
 
 
 def test_names_say_their_split(sample_dir):
@@ -146,6 +242,9 @@ class OneQuestion(gm.Dataset):
 def test_what_is_nothing_to_evaluate_is_refused():
     with pytest.raises(ConfigError, match="nothing to evaluate"):
         eval_loader(Asked(0))
+    for nothing in ([], [["pixmo_cap"]], [3]):
+        with pytest.raises(ConfigError, match="nothing to evaluate"):
+            gm.make_eval_loader(nothing, batch_size=2, tokenizer="bytes")
     with pytest.raises(ConfigError, match="does not divide"):
         eval_loader(Asked(), process_index=0, process_count=3)
     with pytest.raises(ConfigError, match="whole number"):

@@ -152,7 +152,7 @@ def test_the_budget_error_says_counts_reasons_the_last_fault_and_what_to_do():
         watch(max_in_a_row=2).check(batch(41, rows, [left_out(5)]))
     message = str(error.value)
     for part in (
-        "the media of 3 examples in a row are blank, 2 are allowed (step 41)",
+        "3 examples in a row are blank, 2 are allowed (step 41)",
         "of 4 examples drawn 1 were left out, of 3 rendered here 3 are blank",
         "most often truncated 2, empty_answer 1, other_size 1",
         "the last: pictures example 3 (id id-3): what was wrong",

@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,6 +119,86 @@ def test_features_of_several_shapes_or_none_are_refused():
 
     with pytest.raises(ConfigError, match=r"low is of no use .*the example has no features"):
         loader_of(Silent())
+
+
+class Given(gm.Dataset):
+    """Examples as they are."""
+
+    feature_shape = (3,)
+
+    def __init__(self, *examples):
+        self.examples = examples
+
+    def __len__(self):
+        return len(self.examples)
+
+    def get(self, item, rng):
+        return self.examples[item]
+
+
+def of_each(*examples):
+    """Features, label and what is said of each example."""
+    with gm.make_eval_loader(Given(*examples), kind="features", batch_size=len(examples), num_threads=1) as loader:
+        batch = next(loader)
+        return batch["features"], batch["labels"], [one for row in loader.batch_info.rows for one in row]
+
+
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "f2", "i8", "u1", "?", "bfloat16"])
+def test_numbers_of_any_type_become_floats_of_32_bits(dtype):
+    features, _, (info,) = of_each({"features": np.array([0, 1, 1], jnp.dtype(dtype)), "label": 0})
+    assert (features.tolist(), features.dtype, info.blanked) == ([[0, 1, 1]], np.float32, None)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1 + 2j, 0, 0],
+        ["1", "2", "3"],
+        [1, None, 2],
+        np.array([1, 2, 3], "M8[s]"),
+        [[1], [2, 3], []],
+        [1e300, 0, 0],
+        [1],
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_are_no_such_numbers_is_blank(values):
+    features, _, (info,) = of_each({"features": values, "label": 0, "metadata": {"id": "own"}})
+    assert (info.id, info.blanked) == ("own", "bad_features")
+    assert not features.any()
+
+
+@pytest.mark.parametrize("label", [5, np.uint8(5), np.int64(5), np.array(5)])
+def test_labels_are_whole_numbers_of_any_type(label):
+    assert of_each({"features": np.ones(3), "label": label})[1].tolist() == [5]
+
+
+@pytest.mark.parametrize("label", [None, True, np.True_, 5.0, "5", [5], np.array([5]), 2**31, -(2**31) - 1])
+def test_labels_that_are_none_are_blank_under_the_example_s_id(label):
+    _, labels, (info,) = of_each({"features": np.ones(3), "label": label, "metadata": {"id": "own"}})
+    assert (labels.tolist(), info.id, info.blanked) == ([0], "own", "bad_label")
+
+
+@pytest.mark.parametrize("metadata", [None, ["a"], "text", np.zeros(2)])
+def test_metadata_that_are_no_dict_count_as_none(metadata):
+    _, _, (info,) = of_each({"features": np.ones(3), "label": 1, "metadata": metadata})
+    assert (info.id, info.blanked, info.metadata) == ("0", None, {})
+
+
+def test_what_is_no_example_is_blank():
+    _, _, infos = of_each(None, {"features": np.ones(3), "label": 1}, {"label": 1})
+    assert [info.blanked for info in infos] == ["bad_example", None, "no_features"]
+
+
+def test_on_a_mesh_rows_of_features_lie_whole_on_the_devices_that_share_them():
+    mesh = jax.make_mesh((4, 2), ("data", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    local, loader = loader_of(), loader_of(mesh=mesh)
+    for _ in range(2):
+        wanted, batch = next(local), next(loader)
+        for key, value in wanted.items():
+            assert batch[key].sharding.spec == jax.sharding.PartitionSpec(("data",))
+            assert {shard.data.shape for shard in batch[key].addressable_shards} == {(2, *value.shape[1:])}
+            np.testing.assert_array_equal(np.asarray(batch[key]), value)
 
 
 def test_a_lost_shard_stops_the_run():

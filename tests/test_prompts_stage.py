@@ -71,6 +71,29 @@ def test_fields_are_asked_without_an_answer_of_their_own():
         assert prompt_of({"image": picture, **fields}).endswith(f"{USER}{asked}{CLOSE}")
 
 
+SIZED = {"label": "dog", "width": 9, "height": 9}
+ASKED = [
+    ({"style": "a_okvqa_mc", "question": "Which?", "options": ["red", "green"]}, {"answer_idx": 1}),
+    ({"style": "video_multiple_choice", "question": "Which?", "unlabelled_options": ["a", "b"]}, {"answer_idx": 1}),
+    ({"style": "multi_image_mc_exp", "question": "Why?"}, {"answer": "yes", "explanation": "so"}),
+    ({"style": "multi_image_pointing", "labels": ["dog", "dog"]}, {"points": [[], [[5, 5]]], "point_scale": 100}),
+    ({"style": "count", "label": "dogs"}, {"count": 3}),
+    ({"style": "video_count_point", "label": "dogs"}, {"count": 0}),
+    ({"style": "video_point_ground_start_end", **SIZED}, {"points": []}),
+    ({"style": "video_point_track_per_frame", "sampling_fps": 1, **SIZED}, {"points": []}),
+]
+
+
+@pytest.mark.parametrize(("question", "answer"), ASKED, ids=[question["style"] for question, _ in ASKED])
+@pytest.mark.parametrize("prompt_mode", ["none", "uber_model_v2"])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_nobody_has_answered_can_be_asked_and_an_answer_changes_nothing(question, answer, prompt_mode, training):
+    asked = prompt_of(question, prompt_mode=prompt_mode, training=training)
+    assert asked == prompt_of({**question, **answer}, prompt_mode=prompt_mode, training=training)
+    assert question.get("question", "") in asked
+    assert question.get("label", "") in asked
+
+
 def test_turns_before_the_prompt_keep_their_answers():
     turns = [{"question": "What?", "answer": "A cube."}, {"question": "Which colour?"}]
     prompt = prompt_of({"multi_turn_messages": turns}, style_mode="no_style")
@@ -88,6 +111,8 @@ def test_what_is_no_single_prompt_or_does_not_fit_is_said():
         prompt_of({"messages": ["x" * 100]}, seq_len=64)
     with pytest.raises(ExampleError, match="bad_roles"):
         prompt_of({"messages": []})
+    with pytest.raises(ExampleError, match=r"no_prompt: .*nothing to ask; the message has \['label'\]"):
+        prompt_of({"label": 3})
     with pytest.raises(ExampleError, match=r"text alone \(crops_per_row is 0\)"):
         prompt_of({"messages": ["?"], "image": np.zeros((9, 9, 3), np.uint8)}, crops_per_row=0)
 
@@ -99,6 +124,26 @@ def test_a_video_leaves_room_for_all_of_its_prompt():
     assert len(encoded.arrays) <= 1024
     assert encoded.slots[0].n_crops < 32
     assert BYTES.decode(encoded.arrays.input_tokens.tolist()).endswith(f"What happens? {CLOSE}")
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_frames_leave_a_prompt_the_room_that_it_takes_to_the_token(turns):
+    frames = np.zeros((8, 32, 32, 3), np.uint8)
+    taken = set()
+    for length in range(90):
+        example = {"video": frames, "messages": ["x" * length, *["So?"] * (turns - 1)], "metadata": {"video_fps": 2.0}}
+        taken.add(len(encoder_of(example, seq_len=512, crops_per_row=8, max_frames=8)(Draw("one", 0, 0)).arrays))
+    assert 448 < max(taken) <= 512
+
+
+def test_a_prompt_may_fill_a_row():
+    length = len(encoder_of({"messages": ["What is it?"]})(Draw("one", 0, 0)).arrays)
+    assert prompt_of({"messages": ["What is it?"]}, seq_len=length)
+
+
+def test_each_visit_is_given_the_same_hint_of_length():
+    encoder = encoder_of({"image": np.zeros((9, 9, 3), np.uint8), "style": "long_caption"})
+    assert len({encoder(Draw("one", epoch, 0)).arrays.input_tokens.tobytes() for epoch in range(40)}) == 1
 
 
 TEXT = st.text("ab ?", min_size=1, max_size=9)

@@ -105,11 +105,8 @@ def _without_pages(own: OwnSource, sources: Sequence[SourceSplit]) -> OwnSource:
 def _features_alone(own: OwnSource, sources: Sequence[SourceSplit]) -> OwnSource:
     """The source, with what a file of features says beside them meaning nothing more: no pictures are looked for."""
     chosen = {column for _, column in own.columns}
-    beside = dict.fromkeys(name for one in sources for name in getattr(one.rows, "beside", ()) if name not in _NAMES)
+    beside = dict.fromkeys(name for one in sources for name in getattr(one.rows, "beside", ()))
     return replace(own, columns=(*own.columns, *((NOTHING, name) for name in beside if name not in chosen)))
-
-
-_NAMES = ("id", "ids")
 
 
 def _first(rows: Rows, column: str) -> list[Any]:

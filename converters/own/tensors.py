@@ -12,7 +12,7 @@ from grain_molmo.datasets.feature_table import FeatureTable, is_tensor_file, ope
 
 
 class TensorRows:
-    """A row for each of a table's: its id as `__key__`, features, label, and what the file says of it.
+    """A row for each of a table's: its name as `__key__`, features, label, and what the file says of it.
 
     Args:
         table: of features.
@@ -35,7 +35,11 @@ class TensorRows:
         return {**self._without_features(index), self._features: self._table.features(index)}
 
     def _without_features(self, index: int) -> Row:
-        return {**self._table.known(index), KEY: self._table.id(index), self._label: int(self._table.labels_N[index])}
+        return {
+            **self._table.known(index),
+            KEY: self._table.identity(index),
+            self._label: int(self._table.labels_N[index]),
+        }
 
     def select(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Whole columns; of features only if they are asked for."""

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Dataset:
     - `image`: one picture ([H, W, 3] uint8 array, PIL image or LazyImage), a list of them, or `Frames` of a video, or
       `video`: a video (LazyVideo, or the path of a file), with `subtitle` if it has one; neither for text,
     - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
-      `message_list`: several independent annotations of the same media, which become branches of a message tree,
+      `message_list`: several independent annotations of the same media, which become branches of a message tree;
+      or in fields of its own what `with_lesson` takes: `question` and `answer`, `caption`, `points`, `count`, ...,
     - `metadata`: anything that should travel beside the tokens, `id` and `source` among it; of a video the part to show
       (`clip_start_time`, `clip_end_time`, seconds) and how to sample it (`sampler_overrides`).
     """
@@ -93,6 +94,12 @@ class DatasetBase(Dataset):
 
     def __len__(self) -> int:
         return len(self.data)
+
+
+def metadata_of(example: Any) -> Mapping[str, Any]:
+    """What an example says of itself, nothing if that is no dict; an example may be anything."""
+    metadata = example.get("metadata") if isinstance(example, Mapping) else None
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def content_fingerprint(dataset: Dataset) -> str:

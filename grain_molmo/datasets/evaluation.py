@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, content_fingerprint
+from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, content_fingerprint, metadata_of
 from grain_molmo.errors import DamagedRecordError, ExampleError
 from grain_molmo.text.format import message_list
 from grain_molmo.vision.chosen import with_chosen_as_video
@@ -57,7 +57,7 @@ class EachMessage(Dataset):
         of_dataset, number = self._places_N2[item].tolist()
         example = self.dataset[of_dataset]
         messages = message_list(example)
-        facts = {**(example.get("metadata") or {}), "id": self.ids[item]}
+        facts = {**metadata_of(example), "id": self.ids[item]}
         if size := shown_size(example):
             facts["image_size"] = size
         if not messages:
@@ -73,7 +73,7 @@ def _glance(dataset: Dataset, item: int) -> tuple[str, int]:
     """An example's id and how many messages it has; 0 if it is one itself, or cannot be had."""
     try:
         example = dataset[item]
-        return str((example.get("metadata") or {}).get("id", item)), len(message_list(example) or ())
+        return str(metadata_of(example).get("id", item)), len(message_list(example) or ())
     except (ExampleError, DamagedRecordError):  # it will be told where the example is wanted
         return str(item), 0
 

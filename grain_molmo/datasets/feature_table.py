@@ -18,6 +18,7 @@ Labels = PathLike | Sequence[int] | np.ndarray
 Layers = int | str | Sequence[int | str]
 
 METADATA = "metadata"
+_IDS = ("id", "ids")
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class FeatureTable:
         """[*shape] of one row, as the file has them; a copy."""
         return np.stack([layer[row] for layer in self.layers]) if self.is_stacked else np.array(self.layers[0][row])
 
-    def id(self, row: int) -> str:
-        """The file's own `id` or `ids` of the row, else its number."""
-        names = next((self.columns[name] for name in ("id", "ids") if name in self.columns), None)
+    def identity(self, row: int) -> str:
+        """The row's name: its `id` or `ids`, else its number."""
+        names = next((self.columns[name] for name in _IDS if name in self.columns), None)
         return f"{row:09d}" if names is None else str(_plain(names[row]))
 
     def known(self, row: int) -> dict[str, Any]:

@@ -84,18 +84,16 @@ class FeatureDataset(Dataset):
     @functools.cached_property
     def ids(self) -> list[str]:
         """The id of each example."""
-        return [self._table.id(row) for row in self.rows_N.tolist()]
+        return [self._table.identity(row) for row in self.rows_N.tolist()]
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
         """Example `item`. Raises ExampleError("not_finite") for features that are NaN or infinite."""
         row = int(self.rows_N[item])
-        identity = self._table.id(row)
+        identity = self._table.identity(row)
         try:
             features = as_features(self._table.features(row)).astype(np.float32, copy=False)
         except ExampleError as error:
-            raise ExampleError(
-                error.reason, f"row {row} of {self._source}: {error.detail}", self._table.id(row)
-            ) from error
+            raise ExampleError(error.reason, f"row {row} of {self._source}: {error.detail}", identity) from error
         metadata = {**self._table.known(row), "id": identity, "source": self._source, "split": self.split}
         return {"features": features, "label": int(self._table.labels_N[row]), "metadata": metadata}
 

@@ -17,7 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp  # the extra "checkpoint"
+from tqdm import tqdm
+
+try:
+    import orbax.checkpoint as ocp
+except ImportError as error:
+    raise ImportError("this example needs orbax: pip install 'grain-molmo[checkpoint]'") from error
 
 import grain_molmo as gm
 from grain_molmo.errors import ConfigError
@@ -67,7 +72,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         num_threads=args.threads,
         mesh=mesh,
     ) as loader:
-        for batch in loader:
+        for batch in tqdm(loader, name, unit=" batches", disable=None):
             tokens_BT = np.asarray(answer(params, batch))
             own += read_answers(tokens_BT, loader.batch_info, name, prompts.ids, tokenizer)
     predictions = gather_predictions(own)
@@ -116,6 +121,7 @@ def load_params(folder: str | None, config: ModelConfig, mesh: jax.sharding.Mesh
     """The weights of a run's newest checkpoint, on the mesh; random ones without a folder."""
     abstract = abstract_state(config, mesh)
     if folder is None:
+        print("no --checkpoint: the weights are random, and so are the answers", file=sys.stderr)
         placed = jax.tree.map(lambda array: array.sharding, abstract)
         return jax.jit(partial(init_state, config), out_shardings=placed)()["params"]
     with ocp.CheckpointManager(Path(folder).absolute()) as checkpoints:

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp  # the extra "checkpoint"
+
+try:
+    import orbax.checkpoint as ocp
+except ImportError as error:
+    raise ImportError("this example needs orbax: pip install 'grain-molmo[checkpoint]'") from error
 
 import grain_molmo as gm
 from grain_molmo.errors import ConfigError
@@ -33,6 +37,7 @@ from grain_molmo.store import canonical_name
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = _arguments().parse_args(argv)
+    args.stage = stage_of(args.stage, args.mixture)
     join_processes(args)
     summary = train(args)
     if jax.process_index() == 0:
@@ -41,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Trains up to `args.steps` steps, the first of them by an earlier run; figures of this run."""
+    """Trains up to `args.steps` steps, the first of them by an earlier run; figures of this run.
+
+    Args:
+        args: as the command line has them; `stage` is a name or a Stage.
+    """
     mesh = make_mesh(args.mesh)
     tokenizer = gm.load_tokenizer(args.tokenizer)
     config = ModelConfig(
@@ -51,7 +60,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         n_context=mesh.shape.get("context", 1),
     )
     loader = gm.make_loader(
-        stage_of(args.stage, args.mixture),
+        args.stage,
         data_dir=args.data_dir,
         tokenizer=tokenizer,
         batch_size=args.batch_size,

@@ -72,6 +72,11 @@ class Removal:
         return cls(step, {name: unpack_mask(mask, sizes[name]) for name, mask in masks.items()})
 
 
+def filtered_in(state: Mapping[str, Any]) -> set[str]:
+    """Names of the datasets of which a plan's state removes examples."""
+    return {name for _, examples in state.get("removals", ()) for name in examples}
+
+
 def union(masks: Iterable[np.ndarray], size: int) -> np.ndarray:
     """[size] bool, what is in any of the masks."""
     return functools.reduce(np.logical_or, masks, np.zeros(size, bool))

@@ -186,20 +186,26 @@ class PackedRows(grain.IterDataset):
 
         Raises ConfigError if a dataset would have none left.
         """
-        for name, removed_N in removal.examples.items():
-            left = ~(self.removed(state, name) | removed_N)
-            ends = [phase.step for phase in self.phases[1:]] + [math.inf]
-            for phase, end in zip(self.phases, ends, strict=True):
-                if end <= removal.step:
-                    continue
-                used = left.copy()
-                used[list(phase.excluded.get(name, ()))] = False
-                if name in phase.weights and not used.any():
+        removals = sorted([*state.get("removals", ()), removal.packed], key=operator.itemgetter(0))
+        state = {**state, "removals": removals}
+        self.check_removals(state)
+        return state
+
+    def check_removals(self, state: Mapping[str, Any]) -> None:
+        """Raises ConfigError if a phase draws a dataset of which it has no example left, by what a state removes."""
+        removals = [Removal.unpack(packed, self.sizes) for packed in state.get("removals", ())]
+        ends = [phase.step for phase in self.phases[1:]] + [math.inf]
+        for phase, end in zip(self.phases, ends, strict=True):
+            due = [removal for removal in removals if removal.step < end]
+            for name in sorted({name for removal in due for name in removal.examples if name in phase.weights}):
+                left_N = ~self.all_removed(name, due)
+                left_N[list(phase.excluded.get(name, ()))] = False
+                if not left_N.any():
+                    step = max(phase.step, *(removal.step for removal in due if name in removal.examples))
                     raise ConfigError(
-                        f"no example of {name} would be left from step {removal.step} on; remove fewer, or end its "
-                        "part of the mixture with a Phase"
+                        f"no example of {name} would be left from step {step} on; remove fewer, or end its part of the "
+                        "mixture with a Phase"
                     )
-        return {**state, "removals": sorted([*state.get("removals", ()), removal.packed], key=operator.itemgetter(0))}
 
     def __iter__(self) -> "_PlanIterator":
         return _PlanIterator(self)
@@ -275,7 +281,8 @@ class _PlanIterator(grain.DatasetIterator):
 
     def _apply_removals(self) -> None:
         due = {name for removal in self._removals if removal.step == self._step for name in removal.examples}
-        if not due:
+        # Once a batch: one that an exception cut short goes on with what it drew.
+        if not due or self._position != self._state["position"]:
             return
         slots = self._stream.drawn_before(self._position)
         for name in due:

@@ -1,8 +1,9 @@
 """`check_dataset`: all that a dataset promises to the loader and to people, tried out."""
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,12 +13,14 @@ from grain_molmo.errors import ConfigError
 from grain_molmo.stages import Stage
 from grain_molmo.testing import fit, repeat, whole
 from grain_molmo.testing.findings import CHECKS, CheckReport, DatasetCheckError, Finding
-from grain_molmo.testing.form import form_problems
+from grain_molmo.testing.form import ends_with_user, form_problems
 from grain_molmo.testing.media import media_problems
 from grain_molmo.testing.threads import asked_by_threads
 from grain_molmo.testing.visits import Visit, seeded_globally, told, visit
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.vision.chosen import with_chosen_as_video
+
+logger = logging.getLogger(__name__)
 
 
 def check_dataset(
@@ -28,6 +31,7 @@ def check_dataset(
     stage: Stage | str | None = None,
     tokenizer: Tokenizer | str = "bytes",
     skip: Collection[str] = (),
+    strict: bool = False,
 ) -> CheckReport:
     """What was checked of a dataset, if it is as it must be; for a test: `check_dataset(MyDataset("train"))`.
 
@@ -39,7 +43,8 @@ def check_dataset(
     - media: all decodes, to the size that it says. stage: the examples become tokens of the stage.
     - random: nothing is drawn from random states that the process shares. repeat: the same random state gives the same
       example and is left the same. order: also in another order. pickling: also in a pickled copy. threads: also when
-      threads ask at once. changes: also after a caller changed what it was given before.
+      threads ask at once. changes: also after a caller changed what it was given before; what is found there is
+      advice, which is logged.
     - ids: `metadata["id"]` is unique, and what `ids` says. fingerprint: if there is one, text that stays.
 
     Each example is asked for about ten times, its pictures decoded once. Nothing is written; the process's random
@@ -50,9 +55,10 @@ def check_dataset(
         num_examples: at most so many are looked at, the first and the last among them.
         seed: which ones, and what they draw.
         stage: what they must fit, a Stage or the name of one; by default one that takes all kinds of media in rows of
-            36,864 tokens, or features if they are such.
+            36,864 tokens; of kind "features" or "prompts" if the examples are such.
         tokenizer: as of `make_loader`.
         skip: checks to leave out, where what they find is meant.
+        strict: take advice for a fault.
 
     Raises:
         DatasetCheckError: an AssertionError whose message lists what is wrong: the example, the field, what to do.
@@ -68,8 +74,10 @@ def check_dataset(
     with seeded_globally(seed):  # also puts them back
         found = tuple(one for one in check.findings() if one.check not in skip)
     report = check.report(found)
-    if found:
+    if any(strict or not one.is_advice for one in found):
         raise DatasetCheckError(report)
+    if found:
+        logger.warning("%s", report)
     return report
 
 
@@ -97,6 +105,7 @@ class _Check:
     tokenizer: Tokenizer
     length: int = 0
     visits: list[Visit] = field(default_factory=list)
+    num_prompts: int = 0
     usable: list[Visit] = field(default_factory=list)  # whose form is one that the loader takes
     steady: list[Visit] = field(default_factory=list)  # the same at once again, which later checks build on
     lengths: list[Lengths] = field(default_factory=list)
@@ -111,6 +120,10 @@ class _Check:
         copy = repeat.pickled_copy(self.dataset)  # before the dataset has seen or kept anything
         for index in spread(length, self.num_examples, self.seed):
             yield from self._look_at(index)
+        first = self.visits[0].error
+        if first is not None and all(known.left_out for known in self.visits):
+            what = f"get leaves out all examples that were looked at, the first with {told(first)}"
+            yield Finding(check="get", what=what, cure="mend it: there would be nothing to train on")
         yield from whole.id_findings(self.dataset, length, self.visits)
         yield from self._encode()
         yield from self._access()
@@ -134,6 +147,7 @@ class _Check:
             return
         if isinstance(example, Mapping):
             example = with_chosen_as_video(example)
+        self.num_prompts += ends_with_user(example)
         problems = list(form_problems(example))
         if not any(problem.check == "format" for problem in problems):
             problems += media_problems(example)
@@ -148,6 +162,8 @@ class _Check:
             self.steady.append(known)
 
     def _encode(self) -> Iterator[Finding]:
+        if self.stage is fit.ROOMY and self.num_prompts == len(self.usable):
+            self.stage = replace(fit.ROOMY, kind="prompts")
         for one in fit.lengths_of(self.dataset, self.usable, self.stage, self.tokenizer, self.seed):
             if isinstance(one, Finding):
                 yield one

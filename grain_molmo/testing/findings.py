@@ -12,6 +12,9 @@ CHECKS = (
 )
 """The families of checks, by the names that `check_dataset(skip=...)` takes."""
 
+ADVICE = frozenset({"changes"})
+"""Families whose findings are no fault of a dataset: a loader changes nothing that it is given, other callers may."""
+
 _ALSO = 5
 """Further examples of the same finding that are named before the rest is only counted."""
 
@@ -43,6 +46,11 @@ class Finding:
         example = "the dataset" if self.index is None else f"example {self.index}{named}"
         return f"{example}, {self.field}" if self.field else example
 
+    @property
+    def is_advice(self) -> bool:
+        """Whether nothing is wrong yet."""
+        return self.check in ADVICE
+
     def __str__(self) -> str:
         return f"[{self.check}] {self.where}: {self.what}; {self.cure}"
 
@@ -57,7 +65,7 @@ class CheckReport:
         checked: how many of them were looked at.
         left_out: those for which `get` raises `ExampleError`, by reason; a loader leaves them out, too.
         n_tokens, n_crops: the least and the most that an example takes of a row of the stage; None if none was encoded.
-        findings: what is wrong, in the order of the checks.
+        findings: what is wrong, or might be better, in the order of the checks.
     """
 
     dataset: str

@@ -1,5 +1,6 @@
 """Whether an example has a form that the loader takes, beyond what fails when it is encoded."""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,27 @@ from grain_molmo.vision.videos import as_video
 
 _PLAIN = "text, numbers, None, arrays, and lists and dicts of these"
 _DEFAULT_VIDEO_SCALE = 100
+
+
+_READ = frozenset(
+    {
+        *(
+            "image",
+            "video",
+            "messages",
+            "message_list",
+            "multi_turn_messages",
+            "metadata",
+            "subtitle",
+            "subtitles",
+            "timestamps",
+        ),
+        *("style", "prompt", "question", "questions", "query", "answer", "answers", "answer_idx", "options"),
+        *("explanation", "caption", "captions", "text", "transcripts", "points", "point_scale", "label", "labels"),
+        *("object_name", "object_names", "count", "time", "features", "spatial_relation", "document_type"),
+    }
+)
+"""Names of fields that the loader reads or people know; a name close to one of them is a slip."""
 
 
 class Problem(NamedTuple):
@@ -32,6 +54,7 @@ def form_problems(example: Any) -> Iterator[Problem]:
         return
     if odd := [key for key in example if not isinstance(key, str)]:
         yield Problem("format", "", f"{odd[0]!r} is the name of a field", "name fields by text")
+    yield from _misnamed(example)
     if example.get("image") is not None and example.get("video") is not None:
         yield Problem("format", "image", "there is a video, too", "give pictures or a video, not both")
     else:
@@ -39,6 +62,19 @@ def form_problems(example: Any) -> Iterator[Problem]:
         yield from _stray_media_problems(example)
         yield from _points_problems(example)
     yield from _metadata_problems(example)
+
+
+def ends_with_user(example: Any) -> bool:
+    """Whether the example is a prompt: a conversation that ends with what the user says."""
+    messages = example.get("messages") if isinstance(example, Mapping) else None
+    return isinstance(messages, list | tuple) and len(messages) % 2 == 1
+
+
+def _misnamed(example: Mapping[Any, Any]) -> Iterator[Problem]:
+    for name in example:
+        near = difflib.get_close_matches(name, _READ - example.keys(), 1, 0.85) if isinstance(name, str) else ()
+        if near and name not in _READ:
+            yield Problem("format", name, "nothing reads a field of this name", f"call it {near[0]!r} if that is meant")
 
 
 def pictures_of(example: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -52,6 +88,8 @@ def pictures_of(example: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _media_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
+    if isinstance(example.get("image"), list | tuple) and not example["image"]:
+        yield Problem("format", "image", "it is an empty list", "leave it out if the example is text alone")
     for place, picture in pictures_of(example):
         yield from _picture_problems(place, picture)
     if example.get("video") is not None:

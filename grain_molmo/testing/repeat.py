@@ -112,7 +112,8 @@ def _spoil(value: Any) -> None:
         if value.flags.writeable and value.dtype.kind in "biufc" and not _is_of_a_file(value):
             value[...] = value == 0
     elif isinstance(value, Image.Image):
-        value.paste(value.point(lambda level: 255 - level) if value.mode in ("L", "RGB") else 0)
+        inverted = value.point(lambda level: 255 - level) if value.mode in ("L", "RGB") else 0
+        value.paste(inverted, (0, 0, *value.size))
 
 
 def _is_of_a_file(array: np.ndarray | None) -> bool:

@@ -57,8 +57,8 @@ def format_example(
             whether the example has the answer or not.
 
     Raises:
-        ExampleError: `no_answer`, `empty_answer`, `no_label`, `bad_text`, `bad_roles`, `bad_time`, `no_points`,
-            `bad_points`, `bad_tracks`, `bad_count`, `bad_fps`, `bad_options`, `no_scale`.
+        ExampleError: `no_answer`, `no_prompt`, `empty_answer`, `no_label`, `bad_text`, `bad_roles`, `bad_time`,
+            `no_points`, `bad_points`, `bad_tracks`, `bad_count`, `bad_fps`, `bad_options`, `no_scale`.
         ConfigError: an unknown mode.
     """
     if prompt_mode not in PROMPT_MODES:
@@ -176,8 +176,10 @@ def plain_turns(messages: Sequence[str] | Sequence[Mapping[str, str]], *, answer
 def _question_and_answer(message: Message, rng: np.random.RandomState, rules: _Rules) -> tuple[str, ...]:
     """What the user says, and what the assistant answers unless it is a prompt."""
     task = pointing_task(message, rules.scene, rng)
-    prompt, answer = rules.prompt(message, task, rules.scene.training, rng)
+    prompt, answer = rules.prompt(message, task, rules.scene, rng)
     if not rules.scene.answered:
+        if not prompt and not style_of(message):
+            raise ExampleError("no_prompt", f"there is nothing to ask; the message has {[*message]}")
         return (prompt,)
     if task is not None:
         return prompt, task.answer

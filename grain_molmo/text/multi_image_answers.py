@@ -44,7 +44,7 @@ def multi_image_task(message: Message, scene: Scene, rng: np.random.RandomState)
     could be about a single picture.
     """
     style = style_of(message)
-    points, labels, normalized = _columns(message)
+    points, labels, normalized = _columns(message if scene.answered else _without_points(message))
     distinct = sorted(set(normalized))
     chosen = distinct[rng.randint(0, len(distinct))]
     label = labels[normalized.index(chosen)]
@@ -54,8 +54,13 @@ def multi_image_task(message: Message, scene: Scene, rng: np.random.RandomState)
     if phrase == ALL_IMAGES and style == "multi_image_pointing" and rng.uniform() < SINGLE_IMAGE_TEMPLATE_PROBABILITY:
         templates, words = POINTING, {"label": label}
     shown = [i for i in selected if normalized[i] == chosen and points[i]]
-    answer = _answer(message, points, shown, label, scene)
+    answer = _answer(message, points, shown, label, scene) if scene.answered else ""
     return Task(answer=answer, subject=f"{label} in {phrase}", templates=templates, words=words)
+
+
+def _without_points(message: Message) -> Message:
+    """The message with no point in any picture: a prompt says nothing of them."""
+    return {**message, "points": [[] for _ in list_of(message, "labels", "no_label")]}
 
 
 def _columns(message: Message) -> tuple[list[list], list[str], list[str]]:

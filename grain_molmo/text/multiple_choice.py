@@ -39,8 +39,8 @@ def is_multiple_choice(message: Message) -> bool:
     return "question" in message and ("options" in message or "unlabelled_options" in message)
 
 
-def read_choice(message: Message) -> Choice:
-    """The fields `question`, `options` or `unlabelled_options`, and `answer_idx`.
+def read_choice(message: Message, *, answered: bool = True) -> Choice:
+    """The fields `question`, `options` or `unlabelled_options`, and `answer_idx`, which a prompt need not have.
 
     Raises:
         ExampleError: `bad_options`, `bad_text`.
@@ -49,18 +49,21 @@ def read_choice(message: Message) -> Choice:
     options = list_of(message, "options" if named else "unlabelled_options", "bad_options")
     if not options or not all(isinstance(option, str) for option in options):
         raise ExampleError("bad_options", "options must be a list of at least one text")
+    answer_idx = message.get("answer_idx") if answered else message.get("answer_idx", 0)
     try:
-        right = operator.index(message.get("answer_idx"))  # type: ignore[arg-type]
+        right = operator.index(answer_idx)  # type: ignore[arg-type]
     except TypeError as error:
-        raise ExampleError("bad_options", f"answer_idx is {message.get('answer_idx')!r}, no whole number") from error
+        raise ExampleError("bad_options", f"answer_idx is {answer_idx!r}, no whole number") from error
     if not 0 <= right < len(options):
         raise ExampleError("bad_options", f"answer_idx is {right}, there are {len(options)} options")
     return Choice(text_of(message, "question"), options, right, named)
 
 
-def multiple_choice(message: Message, rng: np.random.RandomState, *, training: bool) -> tuple[str, str]:
+def multiple_choice(
+    message: Message, rng: np.random.RandomState, *, training: bool, answered: bool = True
+) -> tuple[str, str]:
     """Prompt and answer; in training nine of ten have a varied form. Evaluation draws nothing."""
-    choice = read_choice(message)
+    choice = read_choice(message, answered=answered)
     if not training or rng.uniform() < PLAIN_PROBABILITY:
         return plain_form(choice)
     return varied_form(choice, rng)

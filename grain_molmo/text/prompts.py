@@ -8,7 +8,7 @@ from grain_molmo.errors import ExampleError
 from grain_molmo.text import templates_captions as templates
 from grain_molmo.text.fields import Message, style_of, text_of
 from grain_molmo.text.multiple_choice import is_multiple_choice, multiple_choice, plain_form, read_choice
-from grain_molmo.text.scene import Task
+from grain_molmo.text.scene import Scene, Task
 from grain_molmo.text.templates_captions import for_video
 from grain_molmo.text.times import clock_string, parse_media_time, parse_time, time_string
 
@@ -34,10 +34,10 @@ CLOCK_PROBABILITY = 0.5
 
 Prompt = tuple[str, str | None]
 """The user's text, and the answer where the text decides it too."""
-PromptMode = Callable[[Message, Task | None, bool, np.random.RandomState], Prompt]
+PromptMode = Callable[[Message, Task | None, Scene, np.random.RandomState], Prompt]
 
 
-def field_prompt(message: Message, task: Task | None, training: bool, rng: np.random.RandomState) -> Prompt:
+def field_prompt(message: Message, task: Task | None, scene: Scene, rng: np.random.RandomState) -> Prompt:
     """The prompt that the fields hold themselves, in prompt mode "none"; "" where the style must say it all.
 
     First match: `prompt`; for pointing styles `question` or the label; `question` with its options, in the form of
@@ -48,7 +48,7 @@ def field_prompt(message: Message, task: Task | None, training: bool, rng: np.ra
     if task is not None:
         return task.question or task.subject, None
     if is_multiple_choice(message):
-        return plain_form(read_choice(message))
+        return plain_form(read_choice(message, answered=scene.answered))
     if "timestamp" in message:
         return _seconds(message, "timestamp"), None
     if "start_time" in message:
@@ -56,7 +56,7 @@ def field_prompt(message: Message, task: Task | None, training: bool, rng: np.ra
     return text_of(message, "question") if "question" in message else "", None
 
 
-def template_prompt(message: Message, task: Task | None, training: bool, rng: np.random.RandomState) -> Prompt:
+def template_prompt(message: Message, task: Task | None, scene: Scene, rng: np.random.RandomState) -> Prompt:
     """The prompt of mode "uber_model_v2": a template of the style, or the question; the first match of Molmo2 §2.3."""
     style = style_of(message)
     if "prompt" in message:
@@ -69,11 +69,11 @@ def template_prompt(message: Message, task: Task | None, training: bool, rng: np
     if style == "video_short_answer":
         return draw(templates.VIDEO_SHORT_ANSWER, rng, question=text_of(message, "question")), None
     if "_exp" in style:
-        return _reasoning(message)
+        return _reasoning(message, scene)
     if task is not None:
         return task.question or draw(task.templates, rng, **task.words), None
     if is_multiple_choice(message):
-        return multiple_choice(message, rng, training=training)
+        return multiple_choice(message, rng, training=scene.training, answered=scene.answered)
     return text_of(message, "question") if "question" in message else "", None
 
 
@@ -85,8 +85,10 @@ def draw(choices: Sequence[str], rng: np.random.RandomState, **words: str) -> st
     return choices[rng.randint(0, len(choices))].format(**words)
 
 
-def _reasoning(message: Message) -> Prompt:
+def _reasoning(message: Message, scene: Scene) -> Prompt:
     prompt = templates.WITH_EXPLANATION.format(question=text_of(message, "question"))
+    if not scene.answered:
+        return prompt, None
     return prompt, f"{text_of(message, 'explanation')} Answer: {text_of(message, 'answer')}"
 
 

@@ -196,6 +196,9 @@ def test_layers_that_do_not_belong_together_are_named(tmp_path: Path):
     write_npz(folder / "layer_30.npz", features_ND(width=7))
     with pytest.raises(ConfigError, match=r"layer_30.npz is \[12, 7\]"):
         FeatureDataset(folder)
+    np.save(folder / "layer_9.npy", features_ND())
+    with pytest.raises(ConfigError, match="for one layer; leave one"):
+        FeatureDataset(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no file of tensors"):
         FeatureDataset(tmp_path / "empty")
@@ -280,7 +283,8 @@ def test_a_converted_row_has_the_id_that_its_file_gives_it(tmp_path: Path, name:
 
 
 def test_a_converted_file_gives_the_examples_that_the_file_gives(tmp_path: Path):
-    source = write_npz(tmp_path / "a.npz", image_path=[f"{i}.png" for i in range(12)])
+    names = {"ids": [f"n{i}" for i in range(12)], "image_path": [f"{i}.png" for i in range(12)]}
+    source = write_npz(tmp_path / "a.npz", **names)
     stored = converted(source, tmp_path / "data", "--rows-per-shard", "5")
     same(stored, FeatureDataset(source))
     assert stored[1]["metadata"]["image_path"] == "1.png", "not taken for a picture to store"

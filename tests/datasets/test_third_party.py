@@ -44,6 +44,7 @@ STAGE = {
         {"name": "pixmo_cap", "weight": 0.5},
     ],
     "max_crops": 2,
+    "crops_per_row": 6,
 }
 SIZES = {"batch_size": 2, "seq_len": 1024}
 

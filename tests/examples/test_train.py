@@ -1,5 +1,6 @@
 """The example trainer learns, compiles once, and is the same run however often it is stopped and on what."""
 
+import argparse
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from converters.to_arrayrecord import main as convert
 from grain_molmo.errors import ConfigError
 from grain_molmo.examples import watch
 from grain_molmo.examples.step import checksum
-from grain_molmo.examples.train import main, make_mesh, mesh_axes
+from grain_molmo.examples.train import main, make_mesh, mesh_axes, stage_of, weights_by_name
 
 STEPS = 8
 
@@ -155,3 +156,15 @@ def test_the_stall_is_the_share_of_waiting_after_the_first_step(monkeypatch):
     assert summary["first_wait_s"] == 5
     assert summary["step_s"] == pytest.approx(0.95)
     assert summary["stall"] == pytest.approx(0.1 / 1.9)
+
+
+def test_a_mixture_takes_the_place_of_the_stage_s_and_keeps_its_rules():
+    stage = stage_of("sft", weights_by_name("molmo2-cap=0.75,my-set=0.25"))
+    assert isinstance(stage, gm.Stage)
+    assert (dict(stage.weights), [*stage.rules]) == ({"molmo2_cap": 0.75, "my_set": 0.25}, ["molmo2_cap"])
+    assert weights_by_name("pixmo_cap") == {"pixmo_cap": 1}
+    assert stage_of("sft", None) == "sft"
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is not like pixmo_cap=0\.7"):
+        weights_by_name("pixmo_cap=much")
+    with pytest.raises(ConfigError, match="stage 'rl': must be one of pretraining, sft, long_context"):
+        stage_of("rl", {"pixmo_cap": 1})

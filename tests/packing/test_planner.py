@@ -75,7 +75,10 @@ def test_a_pool_put_back_goes_on_as_the_one_it_was_taken_from(stream, data: st.D
     stop = data.draw(st.integers(0, len(examples)))
     packer = RowPacker[str](max_tokens, max_crops, places)
     pack(packer, examples[:stop])
+    unwanted = data.draw(st.sets(st.integers(0, max(0, stop - 1))))
+    packer.discard(lambda item: int(item.removeprefix("item ")) in unwanted)
     waiting = packer.waiting
+    assert not unwanted & {one.position for one in waiting if one is not None}
     other = RowPacker[str](max_tokens, max_crops, places)
     other.restore(waiting)
     assert other.waiting == waiting

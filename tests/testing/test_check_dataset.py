@@ -14,7 +14,9 @@ import grain_molmo as gm
 from grain_molmo.errors import ConfigError, GrainMolmoError
 from grain_molmo.testing import DatasetCheckError, check_dataset
 from grain_molmo.testing.check import spread
-from grain_molmo.testing.findings import CHECKS
+from grain_molmo.testing.findings import ADVICE, CHECKS
+from grain_molmo.vision.chosen import Frames
+from grain_molmo.vision.videos import as_video
 
 FAULTS = [
     (faulty.Empty, "length", r"the dataset: it has no examples; see that the split is not empty"),
@@ -85,7 +87,7 @@ FAULTS = [
 @pytest.mark.parametrize(("dataset", "check", "message"), FAULTS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_planted_fault_is_found_and_nothing_else(dataset, check, message):
     with pytest.raises(DatasetCheckError, match=message) as caught:
-        check_dataset(dataset())
+        check_dataset(dataset(), strict=check in ADVICE)
     assert check in {one.check for one in caught.value.findings}
     expected = {kind for made, kind, _ in FAULTS if made is dataset}
     assert {one.check for one in caught.value.findings} == expected
@@ -97,6 +99,13 @@ def test_what_is_sound_passes_and_the_report_says_what_was_seen():
     assert report.n_crops == (2, 2)
     text = "Sound(12 examples): no findings in 12 of 12 examples\n  an example takes 443 to 444 tokens and 2 to 2 crops"
     assert str(report) == text
+
+
+@pytest.mark.parametrize("dataset", [faulty.CachedPixels, faulty.SharedMetadata])
+def test_what_only_another_caller_could_spoil_is_advice(dataset, caplog):
+    report = check_dataset(dataset())
+    assert {one.check for one in report.findings} == {"changes"}
+    assert "after a caller changed the example" in caplog.text
 
 
 def test_every_family_of_checks_has_a_planted_fault():
@@ -123,6 +132,44 @@ def test_all_faults_are_told_at_once_each_kind_in_a_line():
     assert lines[0].endswith("Poor(12 examples): 25 findings in 12 of 12 examples")
     assert [line.split("]")[0].strip(" [") for line in lines[1:]] == ["format", "metadata", "pickling"]
     assert lines[1].endswith("(also examples 1, 2, 3, 4, 5 and 6 more)")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK", "I;16", "F", "L"])
+def test_pil_images_of_every_mode_pass(mode):
+    class Modes(faulty.Sound):
+        def get(self, item, rng):
+            return {**super().get(item, rng), "image": Image.new(mode, (60, 40))}
+
+    assert not check_dataset(Modes(), skip=["pickling"]).findings
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"images": [1], "question": "a?", "answer": "b"}, "images: nothing reads .*call it 'image'"),
+        ({"qestion": "a?", "answer": "b"}, "qestion: nothing reads a field of this name; call it 'question'"),
+        ({"image": [], "question": "a?", "answer": "b"}, "image: it is an empty list; leave it out"),
+    ],
+)
+def test_a_field_that_is_misnamed_or_empty_is_found(fields, message):
+    class Slip(gm.Dataset):
+        def __len__(self):
+            return 2
+
+        def get(self, item, rng):
+            return dict(fields)
+
+    with pytest.raises(DatasetCheckError, match=message):
+        check_dataset(Slip(), skip=["pickling"])
+
+
+def test_a_dataset_that_leaves_all_out_is_of_no_use():
+    class Lost(faulty.Sound):
+        def get(self, item, rng):
+            raise gm.ExampleError("bad_video", "nope.mp4: no such file")
+
+    with pytest.raises(DatasetCheckError, match=r"leaves out all .* nope.mp4: no such file"):
+        check_dataset(Lost(), skip=["pickling"])
 
 
 def test_what_is_meant_can_be_skipped():
@@ -157,8 +204,7 @@ def test_the_process_s_random_states_are_as_they_were():
 
 def test_what_a_caller_changes_is_a_copy_so_the_dataset_stays_as_it_was():
     dataset = faulty.CachedPixels()
-    with pytest.raises(DatasetCheckError):
-        check_dataset(dataset)
+    assert check_dataset(dataset).findings
     assert (dataset[3]["image"] == 3).all()
 
 
@@ -177,7 +223,7 @@ def test_kept_pixels_that_nobody_can_write_to_are_no_fault():
             example["image"].setflags(write=False)
             return example
 
-    assert check_dataset(ReadOnly(), skip=["pickling"])
+    assert check_dataset(ReadOnly(), skip=["pickling"], strict=True)
 
 
 def test_files_that_pixels_lie_in_are_not_written_to(tmp_path):
@@ -211,6 +257,10 @@ def test_what_a_lock_guards_is_no_fault():
         {"image": Image.new("RGB", (60, 40)), "caption": "Black."},
         {"image": [np.zeros((40, 60), np.uint8), np.zeros((40, 60, 4), np.uint8)], "messages": ["What?", "Noise."]},
         {"video": np.zeros((4, 40, 60, 3), np.uint8), "messages": ["What?", "Noise."], "metadata": {"video_fps": 2}},
+        {
+            "image": Frames(as_video(np.zeros((4, 40, 60, 3), np.uint8), fps=2), [0.0, 1.5]),
+            "messages": ["What?", "Noise."],
+        },
         {"question": "What?", "answer": "Text alone.", "metadata": {"id": 3, "masks": [np.zeros((3, 4), bool)]}},
         {"image": np.zeros((40, 60, 3), np.uint8), "points": [(60, 40)], "object_names": ["noise"], "query": "Where?"},
         {"image": np.zeros((40, 60, 3), np.uint8), "message_list": [{"style": "long_caption", "text": "Black."}] * 2},
@@ -223,7 +273,7 @@ def test_what_a_lock_guards_is_no_fault():
             "clip_points": True,
         },
     ],
-    ids=["pil", "gray and rgba", "frames", "text", "points", "tree", "clipped"],
+    ids=["pil", "gray and rgba", "frames", "chosen frames", "text", "points", "tree", "clipped"],
 )
 def test_every_form_of_example_passes(example):
     class One(gm.Dataset):
@@ -261,10 +311,9 @@ def test_prompts_may_end_with_the_user():
         def changes(self, item, example, rng):
             return {"messages": [{"role": "user", "content": "What?"}]}
 
-    stage = gm.Stage(mixture={"prompts": 1}, kind="prompts")
-    assert check_dataset(Asking(), stage=stage, skip=["pickling"]).n_tokens
+    assert check_dataset(Asking(), skip=["pickling"]).n_tokens
     with pytest.raises(DatasetCheckError, match="bad_roles"):
-        check_dataset(Asking(), skip=["pickling"])
+        check_dataset(Asking(), stage="pretraining", skip=["pickling"])
 
 
 def test_what_is_no_dataset_or_no_number_is_refused():
