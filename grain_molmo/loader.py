@@ -28,7 +28,7 @@ from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import ConfigError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.faults import FaultPolicy
-from grain_molmo.features import FeatureReader, FeatureRows
+from grain_molmo.feature_batches import FeatureReader, FeatureRows
 from grain_molmo.layout import RowLayout
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.mesh import ProcessPart, context_size
