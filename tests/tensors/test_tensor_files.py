@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch_writer import Tensor, save
 
@@ -214,7 +214,6 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byte
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".npz", "packed.npz", ".npy", ".safetensors"])
-@settings(deadline=None)
 @given(data=st.data())
 def test_no_damage_to_a_file_raises_anything_but_a_config_error(good: Any, suffix: str, data: st.DataObject):
     folder, files = good

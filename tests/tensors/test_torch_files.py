@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch_writer import Parameter, Storage, Tensor, bfloat16, legacy_file, save, write_zip
 
@@ -102,7 +102,6 @@ def test_views_share_a_storage_with_their_offsets_and_strides(tmp_path: Path, is
     np.testing.assert_array_equal(parameter, VALUES_ND + 1)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 4), min_size=1, max_size=4),
     st.randoms(use_true_random=False),
@@ -271,7 +270,6 @@ def test_nothing_that_pickles_know_reaches_the_import_system(tmp_path: Path):
     assert "telltale" not in sys.modules
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_no_bytes_raise_anything_but_a_config_error(tmp_path_factory: Any, data: st.DataObject):
     code = bytearray(_tensor())
