@@ -23,9 +23,9 @@ from grain_molmo.stages import PRETRAINING_STAGE, SFT_STAGE, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.readable import table
-from grain_molmo.tools.row_picture import row_picture
-from grain_molmo.tools.row_view import Row, take_row
 from grain_molmo.tools.store_report import SetReport, report_store
+from grain_molmo.view.row_picture import row_picture
+from grain_molmo.view.row_view import Row, take_row
 
 DEFAULT_OUT = "grain-molmo-demo"
 SAMPLE_ROWS, FEWEST_ROWS = 48, 16

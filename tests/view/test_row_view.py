@@ -5,7 +5,7 @@ import pytest
 
 from grain_molmo.special_tokens import LOW_RES_IM_START
 from grain_molmo.text.assemble import SHARED_SUBSEGMENT
-from grain_molmo.tools.row_view import describe_row, pooled_view, visual_blocks
+from grain_molmo.view.row_view import describe_row, pooled_view, visual_blocks
 from grain_molmo.vision.crops import (
     PATCHES_PER_CROP,
     VALUES_PER_PATCH,

@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 from grain_molmo.render import ExampleInfo
 from grain_molmo.text.points import ParsedPoint
 from grain_molmo.text.tokenizer import Tokenizer
-from grain_molmo.tools.row_view import Branch, ExampleView, Row, RowView, Span, describe_row
-from grain_molmo.tools.text_layout import (
+from grain_molmo.view.row_view import Branch, ExampleView, Row, RowView, Span, describe_row
+from grain_molmo.view.text_layout import (
     Colour,
     Line,
     Piece,
@@ -20,7 +20,7 @@ from grain_molmo.tools.text_layout import (
     share_lines,
     width_of,
 )
-from grain_molmo.tools.view_picture import (
+from grain_molmo.view.view_picture import (
     CARD,
     DETAIL,
     GAP,

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from grain_molmo.text.points import ParsedPoint
-from grain_molmo.tools.row_view import ExampleView, Frame, View
-from grain_molmo.tools.text_layout import Colour, draw_text
+from grain_molmo.view.row_view import ExampleView, Frame, View
+from grain_molmo.view.text_layout import Colour, draw_text
 
 CARD, PROMPT, RULE = (255, 255, 255), (92, 102, 118), (222, 226, 232)
 BRANCH_COLOURS: tuple[Colour, ...] = (

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from grain_molmo.text.points import ParsedPoint
-from grain_molmo.tools import row_picture as picture
-from grain_molmo.tools.row_picture import INNER, draw_row, draw_token_bar, draw_view, token_segments
-from grain_molmo.tools.row_view import View, describe_row
-from grain_molmo.tools.text_layout import ELLIPSIS, Piece, cut, lay_out, share_lines, width_of
-from grain_molmo.tools.view_picture import branch_colour, draw_film
+from grain_molmo.view import row_picture as picture
+from grain_molmo.view.row_picture import INNER, draw_row, draw_token_bar, draw_view, token_segments
+from grain_molmo.view.row_view import View, describe_row
+from grain_molmo.view.text_layout import ELLIPSIS, Piece, cut, lay_out, share_lines, width_of
+from grain_molmo.view.view_picture import branch_colour, draw_film
 
 BLACK, GREY, RED = (0, 0, 0), (128, 128, 128), (255, 0, 0)
 
