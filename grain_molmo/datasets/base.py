@@ -33,6 +33,7 @@ class Dataset:
     - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
       `message_list`: several independent annotations of the same media, which become branches of a message tree;
       or in fields of its own what `with_lesson` takes: `question` and `answer`, `caption`, `points`, `count`, ...,
+    - `boxes` [N, 4] (left, top, right, bottom; pixels, or of a `box_scale`) and `box_labels`, which views draw,
     - `metadata`: anything that should travel beside the tokens, `id` and `source` among it; of a video the part to show
       (`clip_start_time`, `clip_end_time`, seconds) and how to sample it (`sampler_overrides`).
     """
