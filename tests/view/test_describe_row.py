@@ -98,3 +98,25 @@ def test_a_blanked_example_says_what_was_wrong_with_its_media(pack, tokenizer):
     (example,) = describe_packed_row(packed.row, infos, packed.stage, tokenizer).examples
 
     assert example.problem == "truncated: half a file"
+
+
+def test_an_example_that_an_evaluation_cannot_ask_is_shown_with_its_reason(sample_dir):
+    names = {"stage": "pretraining", "data_dir": sample_dir, "tokenizer": "bytes"}
+    with gm.make_eval_loader("pixmo_points:train", batch_size=1, **names) as loader:
+        cards = [loader.show_row(step=step).card for step in range(8)]
+
+    lost = [example for card in cards for example in card.examples if example.problem]
+    assert lost
+    assert all("EachMessage" in example.problem and not example.conversations for example in lost)
+
+
+def test_a_prompt_is_shown_with_nothing_learned(sample_dir):
+    questions = gm.EachMessage(gm.PixMoPoints(data_dir=sample_dir))
+    names = {"stage": "pretraining", "data_dir": sample_dir, "tokenizer": "bytes"}
+    with gm.make_eval_loader(questions, batch_size=1, **names) as loader:
+        (example,) = loader.show_row().card.examples
+
+    (conversation,) = example.conversations
+    assert {span.kind for span in conversation.spans} == {"prompt", "visual"}
+    assert conversation.spans[-1].text.endswith("assistant\n")
+    assert len(example.pictures) == 2
