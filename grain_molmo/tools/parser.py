@@ -79,10 +79,14 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=min(_WIDEST, shutil.get_terminal_size().columns) - 2, max_help_position=30)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n\n".join(_fill(paragraph, width) for paragraph in text.strip().split("\n\n"))
+        return "\n\n".join(_fill(paragraph, width, indent) for paragraph in text.strip().split("\n\n"))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
-def _fill(paragraph: str, width: int) -> str:
+def _fill(paragraph: str, width: int, indent: str) -> str:
     if any(line.startswith(" ") for line in paragraph.splitlines()):
         return paragraph
-    return textwrap.fill(paragraph, width, break_on_hyphens=False, break_long_words=False)
+    marks = {"initial_indent": indent, "subsequent_indent": indent}
+    return textwrap.fill(paragraph, width, break_on_hyphens=False, break_long_words=False, **marks)
