@@ -22,7 +22,8 @@ def names() -> list[str]:
 
 
 def pod(name: str) -> Pod:
-    """The pod of that name, as the cloud writes it: "v5e-16". Raises ConfigError if there is no file of it."""
+    """The pod of that name, as the cloud writes it, "v5e-16", or with '_'. Raises ConfigError if there is none."""
+    name = name.replace("_", "-")
     if name not in names():
         problem = ConfigError(f"pod {name!r}: tpu_configs has {', '.join(names())}")
         near = nearest(name, names())

@@ -22,7 +22,8 @@ from tqdm import tqdm
 try:
     import orbax.checkpoint as ocp
 except ImportError as error:
-    raise ImportError("this example needs orbax: pip install 'grain-molmo[checkpoint]'") from error
+    missing = "this example needs orbax: pip install 'grain-molmo[checkpoint]'"
+    raise (SystemExit(missing) if __name__ == "__main__" else ImportError(missing)) from error
 
 import grain_molmo as gm
 from grain_molmo.errors import ConfigError
@@ -39,10 +40,12 @@ from grain_molmo.stats import BatchInfo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
-    parser = _arguments()
-    args = parser.parse_args(argv)
+    return run_main(_arguments(), _run, argv)
+
+
+def _run(args: argparse.Namespace) -> int:
     if (args.dataset is None) == (args.task is None):
-        parser.error("name a dataset, or a --task")
+        raise ConfigError("name a dataset, or a --task")
     join_processes(args)
     summary = evaluate(args)
     if jax.process_index() == 0:

@@ -8,6 +8,7 @@ import grain
 import numpy as np
 
 from grain_molmo.errors import ConfigError
+from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.shuffle import ShuffledEpochs
 from grain_molmo.packing.weights import normalize_weights
 from grain_molmo.rng import stable_hash
@@ -16,14 +17,6 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 1024
 _MARKS_KEPT = 16
-
-
-class Draw(NamedTuple):
-    """One visit of one example: all that its random choices may depend on, beside the run's seed."""
-
-    dataset: str
-    epoch: int
-    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (a tuple's method, which nobody calls here)
 
 
 def allocate(targets_D: np.ndarray, slots: int) -> np.ndarray:

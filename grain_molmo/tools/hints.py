@@ -15,7 +15,7 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     ['pixmo-cap']
     """
     plain = {_plain(name): name for name in known}
-    near = difflib.get_close_matches(_plain(word), plain, n=_FEW, cutoff=0.7)
+    near = difflib.get_close_matches(_plain(word), plain, n=_FEW, cutoff=0.6)
     begun = [name for name in plain if name not in near and len(word) > 2 and name.startswith(_plain(word))]
     return [plain[name] for name in [*near, *begun][:_FEW]]
 

@@ -88,5 +88,5 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def _fill(paragraph: str, width: int, indent: str) -> str:
     if any(line.startswith(" ") for line in paragraph.splitlines()):
         return paragraph
-    marks = {"initial_indent": indent, "subsequent_indent": indent}
-    return textwrap.fill(paragraph, width, break_on_hyphens=False, break_long_words=False, **marks)
+    lines = textwrap.wrap(paragraph, width - len(indent), break_on_hyphens=False, break_long_words=False)
+    return "\n".join(indent + line for line in lines)

@@ -32,6 +32,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> 
     return "\n".join([paint(header, "heading"), *lines])
 
 
+def ruled_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns aligned: the first to the left, numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([paint(lines[0], "heading"), "  ".join("-" * width for width in widths), *lines[1:]])
+
+
 def terminal_width() -> int | None:
     """Columns of the terminal that standard output is; None if it is none, so that nothing needs to be cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
