@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -328,7 +328,7 @@ def shades(card: ExampleCard) -> tuple[Shade, ...]:
     if not weights:
         return ()
     if len(weights) <= SHADES:
-        first = SHADES - len(weights) + 1
+        first = (SHADES - len(weights)) // 2 + 1
         return tuple(Shade(level, weight, weight) for level, weight in enumerate(weights, start=first))
     by_level = itertools.groupby(weights, key=lambda weight: math.ceil(SHADES * weight / weights[-1]))
     return tuple(Shade(level, group[0], group[-1]) for level, found in by_level for group in [list(found)])
@@ -375,14 +375,14 @@ def _segment(start: int, stop: int, most: int, number: int, title: str) -> Segme
 def attention_paths(attention_QK: np.ndarray) -> Mapping[int, str]:
     """SVG paths over a view of n by n that fill the cells where some (1) and where all (2) queries may attend."""
     parts: dict[int, list[str]] = {1: [], 2: []}
-    for y, row in enumerate(np.asarray(attention_QK)):
+    for y, row in enumerate(attention_QK):
         for value, start, stop in _runs_of(row):
             if value in parts:
                 parts[value].append(f"M{start} {y}h{stop - start}v1H{start}z")
     return {value: "".join(found) for value, found in parts.items()}
 
 
-def _runs_of(row: np.ndarray) -> Iterable[tuple[int, int, int]]:
+def _runs_of(row: np.ndarray) -> Iterator[tuple[int, int, int]]:
     changes = np.flatnonzero(row[1:] != row[:-1]) + 1
     for start, stop in itertools.pairwise([0, *changes.tolist(), len(row)]):
         if stop > start:

@@ -33,7 +33,7 @@ from grain_molmo.view.visible import pieces, visible
 TEMPLATES = Path(__file__).with_name("templates")
 _MOST_OF_FIELDS = 20_000
 _NO_ID = re.compile(r"[^A-Za-z0-9_-]+")
-_OVERLAYS = (
+OVERLAYS = (
     ("points", "points", True),
     ("boxes", "boxes", True),
     ("tracks", "tracks", True),
@@ -80,7 +80,7 @@ def fragment_page(body: str, title: str) -> str:
         title: of the document.
     """
     css = stylesheet()
-    return _template("fragment.html").render(body=_safe(body), title=title, css=_safe(css), css_hash=csp_hash(css))
+    return _template("fragment.html").render(body=body, title=title, css=css, css_hash=csp_hash(css))
 
 
 def notebook_html(fragment: str) -> str:
@@ -102,11 +102,6 @@ def read_template(name: str) -> str:
 def csp_hash(text: str) -> str:
     """What allows just this inline script or style in a Content-Security-Policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _safe(html: str) -> Any:
-    """HTML that is known to be safe: our own files, and what our templates made."""
-    return jinja2.utils.markupsafe.Markup(html)
 
 
 @functools.cache
@@ -163,7 +158,7 @@ def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
         "crops": any(one.crops for one in drawn),
         "tokens": any(one.tokens for one in drawn),
     }
-    return [overlay for overlay in _OVERLAYS if there[overlay[0]]]
+    return [overlay for overlay in OVERLAYS if there[overlay[0]]]
 
 
 def _fields_text(fields: Mapping[str, Any]) -> str:
