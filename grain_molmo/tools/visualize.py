@@ -24,13 +24,12 @@ import numpy as np
 from tqdm import tqdm
 
 from grain_molmo.datasets.base import Dataset
-from grain_molmo.datasets.registry import CONVERTED_DATASETS, open_dataset
-from grain_molmo.datasets.written import written_names
-from grain_molmo.errors import ConfigError, MissingSplitError, NotConvertedError, StoreError
+from grain_molmo.datasets.registry import open_dataset
+from grain_molmo.errors import ConfigError, MissingSplitError, StoreError
 from grain_molmo.loader import make_loader
 from grain_molmo.recipes import RECIPES, find_stage
 from grain_molmo.stages import STAGES, customized
-from grain_molmo.store import canonical_name, resolve_data_dir
+from grain_molmo.store import canonical_name, list_converted, resolve_data_dir
 from grain_molmo.text.tokenizer import load_tokenizer
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.view.describe import MOST_STILLS, describe_example
@@ -148,8 +147,8 @@ def _datasets(args: argparse.Namespace) -> dict[str, Dataset]:
         return {name: open_dataset(name, args.split, args.data_dir) for name in names}
     data_dir = resolve_data_dir(args.data_dir)
     found: dict[str, Dataset] = {}
-    for name in sorted({*CONVERTED_DATASETS, *written_names(data_dir)}):
-        with contextlib.suppress(NotConvertedError, MissingSplitError):
+    for name in list_converted(data_dir):
+        with contextlib.suppress(MissingSplitError):
             found[name] = open_dataset(name, args.split, data_dir)
     if not found:
         raise StoreError(f"{data_dir} has no set with a split {args.split!r}; `grain-molmo inspect` says what it has")

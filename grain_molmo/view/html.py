@@ -40,8 +40,9 @@ OVERLAYS = (
     ("names", "numbers", True),
     ("crops", "crops", True),
     ("tokens", "visual tokens", False),
+    ("large", "large", False),
 )
-"""Class, name and whether it shows at first, of what lies over pictures."""
+"""Class, name and whether it is on at first, of what one can choose of pictures."""
 
 
 def render_example(card: ExampleCard, media: MediaSink) -> str:
@@ -149,7 +150,7 @@ def _example(card: ExampleCard, media: MediaSink, anchor: str = "", number: int 
 
 
 def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
-    """Those of which there are some."""
+    """Those that there is something for."""
     there = {
         "points": any(one.dots for one in drawn),
         "boxes": any(one.boxes for one in drawn),
@@ -157,6 +158,7 @@ def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
         "names": any(thing.number for one in drawn for thing in (*one.dots, *one.boxes)),
         "crops": any(one.crops for one in drawn),
         "tokens": any(one.tokens for one in drawn),
+        "large": any(one.url for one in drawn),
     }
     return [overlay for overlay in OVERLAYS if there[overlay[0]]]
 

@@ -223,6 +223,7 @@
     n: () => turnPage(1), p: () => turnPage(-1),
     m: () => flip(["points", "boxes", "tracks", "names"]),
     g: () => flip(["crops", "tokens"]),
+    l: () => flip(["large"]),
     t: nextTheme,
     "/": () => { search.focus(); search.select(); },
     "?": showHelp,
