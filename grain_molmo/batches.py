@@ -22,7 +22,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.faults import FaultPolicy, FaultWatch
-from grain_molmo.fingerprint import differences, fingerprint
+from grain_molmo.fingerprint import Reader, differences, fingerprint
 from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.loader_state import pack_state, unpack_state
