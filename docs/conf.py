@@ -16,7 +16,11 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"
 exclude_patterns = ["_ext", "notebooks/*.py"]
 default_role = "py:obj"  # names in docstrings are links where they are documented, see `_ext/names.py`
 
-nitpick_ignore = [("py:class", "grain_molmo.batches.Work")]  # made and taken by the library alone
+nitpick_ignore = [  # made and taken by the library alone
+    ("py:class", "grain_molmo.batches.Work"),
+    ("py:class", "Work"),
+    ("py:class", "grain_molmo.store.records.VideoFacts"),
+]
 
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_block"]
 myst_heading_anchors = 3
@@ -25,9 +29,10 @@ suppress_warnings = ["config.cache"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 napoleon_use_rtype = False
 
 # Notebooks are kept without their outputs; the published site runs them, a quick look need not.

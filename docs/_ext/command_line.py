@@ -1,6 +1,7 @@
 """The directive `command-line`: what every command takes, read from the parsers themselves."""
 
 import argparse
+import functools
 import importlib
 import inspect
 import re
@@ -12,6 +13,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from grain_molmo.tools.cli import _COMMANDS
+
+
+_COLUMNS = 90
 
 
 class CommandLine(SphinxDirective):
@@ -27,8 +31,8 @@ class CommandLine(SphinxDirective):
         self.state.document.note_implicit_target(section, section)
         for block in re.split(r"\n\n+", inspect.cleandoc(parser.description or "")):
             section += literal(block) if block.startswith("  ") else nodes.paragraph("", "", *inline(block))
-        usage = parser.format_usage().removeprefix("usage: ")
-        section += literal(re.sub(r"\s+", " ", usage) if len(usage) < 100 else usage)
+        parser.formatter_class = functools.partial(argparse.RawDescriptionHelpFormatter, width=_COLUMNS)
+        section += literal(parser.format_usage().removeprefix("usage: "))
         for group in parser._action_groups:
             section += self._group(group, parser)
         if parser.epilog:
@@ -97,7 +101,7 @@ def inline(text: str) -> Iterator[nodes.Node]:
 
 def literal(text: str) -> nodes.literal_block:
     """A block as on a terminal."""
-    block = nodes.literal_block("", inspect.cleandoc(text))
+    block = nodes.literal_block("", inspect.cleandoc(text).rstrip())
     block["language"] = "none"
     return block
 

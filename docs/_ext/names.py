@@ -4,6 +4,7 @@ Docstrings say `Stage` or `Loader.filter`, and types are `grain_molmo.stages.Sta
 `grain_molmo`. A name that ends one documented name is that one. What is left of types must be another library's.
 """
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -11,6 +12,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.domains.python import PythonDomain
 from sphinx.environment import BuildEnvironment
+from sphinx.util.typing import stringify_annotation
 
 OURS = ("grain_molmo.", "tpu_configs.", "converters.")
 
@@ -42,7 +44,8 @@ def make_link(app: Sphinx, page: str, docname: str, node_id: str, name: str, con
 def show_public_bases(app: Sphinx, name: str, obj: type, options: Any, bases: list[type]) -> None:
     """Instead of a base that is our own affair, its own base that is not."""
     for place, base in enumerate(bases):
-        bases[place] = next(each for each in base.__mro__ if not each.__name__.startswith("_"))
+        if isinstance(base, type):
+            bases[place] = next(each for each in base.__mro__ if not each.__name__.startswith("_"))
 
 
 def mark_code(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
@@ -52,9 +55,26 @@ def mark_code(app: Sphinx, what: str, name: str, obj: object, options: Any, line
             lines[number] += ":"
 
 
+def say_types(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """The entries of a class's "Attributes" get the types that it declares, as parameters have them."""
+    if what not in ("class", "exception") or "Attributes:" not in lines:
+        return
+    types = getattr(obj, "__annotations__", {})
+    for number in range(lines.index("Attributes:") + 1, len(lines)):
+        if lines[number] and not lines[number].startswith(" "):  # the next section
+            return
+        entry = re.match(r"    (\w+)(?:, \w+)*(?=: )", lines[number])
+        if entry and entry[1] in types:
+            declared = types[entry[1]]
+            text = declared if isinstance(declared, str) else stringify_annotation(declared, "smart")
+            short = re.sub(r"~?\b(?:\w+\.)+(?=\w)", "", text)
+            lines[number] = f"{entry[0]} ({short}){lines[number][entry.end() :]}"
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Registers with Sphinx."""
     app.connect("missing-reference", find_name)
     app.connect("autodoc-process-bases", show_public_bases)
-    app.connect("autodoc-process-docstring", mark_code, priority=100)  # before napoleon's sections
+    for process in (mark_code, say_types):
+        app.connect("autodoc-process-docstring", process, priority=100)  # before napoleon's sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}
