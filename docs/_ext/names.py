@@ -55,6 +55,12 @@ def mark_code(app: Sphinx, what: str, name: str, obj: object, options: Any, line
             lines[number] += ":"
 
 
+def keep_colons(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """The first line of a property is a sentence; napoleon takes what is before its colon for a type."""
+    if what in ("property", "attribute", "data"):
+        lines.insert(0, "")
+
+
 def say_types(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
     """The entries of a class's "Attributes" get the types that it declares, as parameters have them."""
     if what not in ("class", "exception") or "Attributes:" not in lines:
@@ -75,6 +81,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Registers with Sphinx."""
     app.connect("missing-reference", find_name)
     app.connect("autodoc-process-bases", show_public_bases)
-    for process in (mark_code, say_types):
+    for process in (mark_code, say_types, keep_colons):
         app.connect("autodoc-process-docstring", process, priority=100)  # before napoleon's sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}
