@@ -14,7 +14,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from grain_molmo.tools.cli import _COMMANDS
 
-
 _COLUMNS = 90
 
 
