@@ -77,12 +77,19 @@ class Loader(grain.DatasetIterator[Batch]):
     the number of hosts and threads and what was prefetched change nothing. It is a Grain iterator, too: Grain's own
     checkpoint handlers take it.
 
+    Args:
+        work: what it does; `make_loader` and `make_eval_loader` put it together.
+        policy, metrics: as of `make_loader`.
+
     Attributes:
         stage: lengths, budgets and formats.
         weights: the mixture's shares by dataset, of the first phase.
         missing_datasets: names of a recipe's datasets that could not be opened.
         num_threads: pictures decoded at a time.
         batch_info: what is in the batch handed out last, or None.
+
+    Raises:
+        ConfigError: `num_threads` below 1.
     """
 
     def __init__(
@@ -146,9 +153,13 @@ class Loader(grain.DatasetIterator[Batch]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, is not as it was taken, or
-        leaves nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
-        differ.
+        Args:
+            state: what `get_state` gave, also by way of JSON.
+
+        Raises:
+            ConfigError: it was taken from another stage, data, tokenizer or seed, is not as it was taken, or leaves
+                nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
+                differ.
         """
         self._check_open()
         theirs, plan = unpack_state(state)
@@ -203,7 +214,14 @@ class Loader(grain.DatasetIterator[Batch]):
         return reports
 
     def active_indices(self, dataset: str) -> np.ndarray:
-        """[A] int64, the dataset's examples that `filter` has not removed so far, nor declared to be, ascending."""
+        """[A] int64, the dataset's examples that `filter` has not removed so far, nor declared to be, ascending.
+
+        Args:
+            dataset: a name of the mixture.
+
+        Raises:
+            ConfigError: the loader does not filter that dataset.
+        """
         name = canonical_name(dataset)
         if isinstance(self._plan, EachOnce) or name not in self._plan.sizes:
             raise ConfigError(f"{dataset!r} is no dataset that this loader filters; it has {', '.join(self.weights)}")
