@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from grain_molmo.rng import example_rng, stable_hash
 from grain_molmo.store import AnnotationSource, MediaStore, Record, load_manifest, resolve_data_dir
 from grain_molmo.vision.chosen import Frames, choose_frames
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
+
+if TYPE_CHECKING:
+    from grain_molmo.stages import Stage
+    from grain_molmo.text.tokenizer import Tokenizer
+    from grain_molmo.view.shown import Shown
 
 Example = dict[str, Any]
 PathLike = str | os.PathLike[str]
@@ -63,6 +68,26 @@ class Dataset:
             ConfigError: a number that makes no sense.
         """
         return choose_frames(path, max_frames, max_fps)
+
+    def show(self, item: int = 0, *, stage: "str | Stage" = "sft", tokenizer: "str | Tokenizer" = "bytes") -> "Shown":
+        """Example `item` to look at: in a notebook with its media, points and conversations, else as text.
+
+        Args:
+            item: which one; negative ones count from the end.
+            stage: that makes its conversations, crops and frames: a name or a `Stage`.
+            tokenizer: as of `make_loader`.
+
+        Returns:
+            A view, whose `save(path)` writes a page. What is wrong with the example is said there.
+
+        Raises:
+            ConfigError: an unknown stage or tokenizer.
+            IndexError: there is no such example.
+        """
+        from grain_molmo.view.describe import describe_example  # views know datasets, not the other way round
+        from grain_molmo.view.shown import Shown
+
+        return Shown(describe_example(self, item, stage=stage, tokenizer=tokenizer))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} examples)"
