@@ -22,7 +22,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.faults import FaultPolicy, FaultWatch
-from grain_molmo.fingerprint import Reader, fingerprint
+from grain_molmo.fingerprint import Reader, differences, fingerprint
 from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.loader_state import pack_state, unpack_state
@@ -126,6 +126,7 @@ class Loader(grain.DatasetIterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
+        self._check_open()
         asked_at = time.perf_counter()
         if self._astray:
             self._go_to(self._place)
@@ -160,10 +161,10 @@ class Loader(grain.DatasetIterator[Batch]):
                 nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
                 differ.
         """
+        self._check_open()
         theirs, plan = unpack_state(state)
-        ours = self._fingerprint(plan)
-        if different := [key for key in ours if theirs.get(key) != ours[key]]:
-            problem = f"the state belongs to another loader: {', '.join(different)} differ"
+        if different := differences(self._fingerprint(plan), theirs):
+            problem = f"the state belongs to another loader: {different}"
             change = f"phases that begin at step {plan['step']} or later may differ"
             raise ConfigError(f"{problem}; make the loader as it was made when the state was taken ({change})")
         if isinstance(self._plan, PackedRows):
@@ -242,6 +243,7 @@ class Loader(grain.DatasetIterator[Batch]):
             ConfigError: there is no such step or row.
         """
         wanted = None if rows is None else tuple(rows)
+        self._check_open()
         self._check_place(step, wanted or ())
         planned = self._plan_again(step)
         if wanted is None:
@@ -275,6 +277,7 @@ class Loader(grain.DatasetIterator[Batch]):
         if not isinstance(self._reader, Encoder):
             raise ConfigError(f"rows of stage {self.stage.name!r} are features, not tokens; look at the batch itself")
         assert isinstance(self._render.rows, TokenRows)
+        self._check_open()
         if step is None:
             step = 0 if self.batch_info is None else self.batch_info.step
         self._check_place(step, [row])
@@ -329,6 +332,10 @@ class Loader(grain.DatasetIterator[Batch]):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if not self._stop.alive:
+            raise ConfigError("the loader is closed: make another, and set_state(...) it to where this one was")
 
     def close(self) -> None:
         """Stops the threads; no batch can be had afterwards. Forgotten, or alive at exit, a loader closes itself."""

@@ -1,10 +1,22 @@
 """The exceptions of this library, one family: every message says what happened, where, and what to do."""
 
-from typing import Any
+from typing import Any, Self
 
 
 class GrainMolmoError(Exception):
-    """Base of everything that this library raises on purpose."""
+    """Base of everything that this library raises on purpose.
+
+    Attributes:
+        hint: what to do about it, where there is something beside what the message says; "" if not.
+    """
+
+    hint = ""
+
+    def with_hint(self, hint: str) -> Self:
+        """The error with a hint, which the command line shows, and tracebacks as a note."""
+        self.hint = hint
+        self.add_note(f"hint: {hint}")
+        return self
 
 
 class ConfigError(GrainMolmoError, ValueError):

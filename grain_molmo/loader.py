@@ -39,11 +39,9 @@ from grain_molmo.planned import ExamplePlanner, encode_or_lose
 from grain_molmo.recipes import find_stage
 from grain_molmo.stage_data import open_datasets, open_to_evaluate, plan_phases
 from grain_molmo.stages import Paths, Stage, customized
-from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 
 
 def make_loader(

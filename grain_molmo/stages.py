@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, cast
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.packing.mixture import normalize_weights
+from grain_molmo.packing.weights import normalize_weights
 from grain_molmo.store import canonical_name
 from grain_molmo.text.format import POINT_FORMATS, PROMPT_MODES
 from grain_molmo.text.styles import STYLE_MODES

@@ -1,8 +1,6 @@
 """The directive `command-line`: what every command takes, read from the parsers themselves."""
 
 import argparse
-import functools
-import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -12,9 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from grain_molmo.tools.cli import _COMMANDS
-
-_COLUMNS = 90
+from grain_molmo.tools.cli import main_parser
 
 
 class CommandLine(SphinxDirective):
@@ -22,7 +18,8 @@ class CommandLine(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The sections."""
-        return [self._command(name, parser) for name, parser in parsers().items()]
+        commands = subparsers(main_parser(whole=True))
+        return [self._command(name, parser) for name, parser in commands.items() if name != "help"]
 
     def _command(self, name: str, parser: argparse.ArgumentParser) -> nodes.section:
         section = nodes.section(ids=[nodes.make_id(name)], names=[name])
@@ -30,7 +27,6 @@ class CommandLine(SphinxDirective):
         self.state.document.note_implicit_target(section, section)
         for block in re.split(r"\n\n+", inspect.cleandoc(parser.description or "")):
             section += literal(block) if block.startswith("  ") else nodes.paragraph("", "", *inline(block))
-        parser.formatter_class = functools.partial(argparse.RawDescriptionHelpFormatter, width=_COLUMNS)
         section += literal(parser.format_usage().removeprefix("usage: "))
         for group in parser._action_groups:
             section += self._group(group, parser)
@@ -52,19 +48,6 @@ class CommandLine(SphinxDirective):
             if not isinstance(action, argparse._SubParsersAction)
         ]
         return [nodes.definition_list("", *items)] if items else []
-
-
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
-    found = {}
-    for name, (module_name, _) in _COMMANDS.items():
-        module = importlib.import_module(module_name)
-        if name == "convert":
-            found[name] = importlib.import_module("converters.arguments").build_parser(f"grain-molmo {name}")
-            continue
-        found[name] = argparse.ArgumentParser(f"grain-molmo {name}", description=module.__doc__)
-        module.add_arguments(found[name])
-    return found
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

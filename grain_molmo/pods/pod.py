@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-from jax.experimental.mesh_utils import create_device_mesh
-
+from grain_molmo.axes import CONTEXT_AXIS, ROW_AXES
 from grain_molmo.errors import ConfigError
-from grain_molmo.mesh import CONTEXT_AXIS, ROW_AXES
 from grain_molmo.pods.chips import CHIPS, Chip, Host
 from grain_molmo.stages import STAGES, Stage
+
+if TYPE_CHECKING:
+    import jax
 
 MESH_AXES = (*ROW_AXES, CONTEXT_AXIS)
 
@@ -126,7 +126,7 @@ class Pod:
         hosts_a_row = max(1, self.run(stage_name).context // self.host.chips)
         return self.stage(stage_name).batch_size * hosts_a_row / self.hosts
 
-    def mesh(self, stage_name: str, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+    def mesh(self, stage_name: str, devices: Sequence[Any] | None = None) -> "jax.sharding.Mesh":
         """The mesh with axes "data", "fsdp" and "context".
 
         Args:
@@ -136,6 +136,9 @@ class Pod:
         Raises:
             ConfigError: there are more or fewer devices than the pod's, or no such stage.
         """
+        import jax  # here, for sizes and the command line need none of it
+        from jax.experimental.mesh_utils import create_device_mesh
+
         run = self.run(stage_name)
         devices = jax.devices() if devices is None else devices
         if len(devices) != self.chips:

@@ -16,6 +16,7 @@ from grain_molmo.special_tokens import SPECIAL_TOKENS
 
 BYTES = "bytes"
 """Name of the tokenizer that is built in."""
+DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
 QWEN3_TURN_END_ID = 151645

@@ -7,24 +7,24 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from grain_molmo.errors import GrainMolmoError
 from grain_molmo.view.media import MediaSink
-from grain_molmo.view.model import ExampleCard, Film, Grid, Mark, Picture, RowCard, Span, Track
+from grain_molmo.view.model import ExampleCard, Film, Grid, Mark, Picture, Place, RowCard, Span, Track
 
 NUM_COLOURS = 8
 SHADES = 5
 
 PICTURE_SIDE, SMALL_SIDE, STILL_SIDE = 1024, 512, 384
 """Pixels of the longer side that a view asks for."""
-_LARGE_BOX, _PAIR_BOX, _SMALL_BOX, _STILL_BOX = (640, 460), (440, 360), (220, 180), (220, 160)
+_LARGE_BOX, _PAIR_BOX, _SMALL_BOX, _STILL_BOX = (640, 460), (255, 280), (165, 150), (220, 160)
 _TINY, _MOST_ENLARGED = 160, 16
 _NUM_LARGE = 2
-_DOT, _RING, _MOST_RINGS = 5, 3, 3
+_DOT, _SMALL_DOT, _RING, _MOST_RINGS = 5, 4, 3, 3
 _MOST_PLACES_DRAWN = 240
 
 
@@ -229,7 +229,7 @@ def _drawn(
         width=width,
         height=height,
         enlarged=width >= 2 * size[0],
-        dots=_dots(inside),
+        dots=_dots(inside, _DOT if box is not _STILL_BOX else _SMALL_DOT),
         boxes=tuple(_box(mark) for mark in inside if mark.kind == "box"),
         lines=lines,
         crops=borders(grid.crops_x, grid.crops_y),
@@ -245,14 +245,14 @@ def _is_inside(mark: Mark) -> bool:
     return all(-0.01 <= place <= 1.01 for place in (mark.x, mark.y, mark.x + mark.width, mark.y + mark.height))
 
 
-def _dots(marks: Iterable[Mark]) -> tuple[Dot, ...]:
+def _dots(marks: Iterable[Mark], smallest: int) -> tuple[Dot, ...]:
     """Points; where several lie at one place, the lower ones are rings around the last."""
     points = [mark for mark in marks if mark.kind == "point"]
     left = Counter((mark.x, mark.y) for mark in points)
     dots: list[Dot] = []
     for mark in points:
         left[mark.x, mark.y] -= 1
-        radius = _DOT + _RING * min(left[mark.x, mark.y], _MOST_RINGS)
+        radius = smallest + _RING * min(left[mark.x, mark.y], _MOST_RINGS)
         dots.append(Dot(percent(mark.x), percent(mark.y), radius, _colour(mark.group), mark.number, _title(mark)))
     return tuple(dots)
 
@@ -328,7 +328,7 @@ def shades(card: ExampleCard) -> tuple[Shade, ...]:
     if not weights:
         return ()
     if len(weights) <= SHADES:
-        first = SHADES - len(weights) + 1
+        first = (SHADES - len(weights)) // 2 + 1
         return tuple(Shade(level, weight, weight) for level, weight in enumerate(weights, start=first))
     by_level = itertools.groupby(weights, key=lambda weight: math.ceil(SHADES * weight / weights[-1]))
     return tuple(Shade(level, group[0], group[-1]) for level, found in by_level for group in [list(found)])
@@ -345,10 +345,8 @@ def shade_of(span: Span, found: Sequence[Shade]) -> int:
 def segments(card: RowCard, what: str, most: int) -> tuple[Segment, ...]:
     """Where the examples lie in a budget of the row: "tokens", "crops" or "pooled"."""
     found: list[Segment] = []
-    for number, example in enumerate(card.examples):
-        if example.place is None:
-            continue
-        start, stop = getattr(example.place, what)
+    for number, example, place in _placed(card):
+        start, stop = getattr(place, what)
         title = f"{number + 1} {example.dataset} {example.id}: {what} {start:,} to {stop:,} ({stop - start:,})"
         found.append(_segment(start, stop, most, number, title))
     return tuple(found)
@@ -357,14 +355,20 @@ def segments(card: RowCard, what: str, most: int) -> tuple[Segment, ...]:
 def runs(card: RowCard, what: str) -> tuple[Segment, ...]:
     """Runs of tokens of the row's examples: "branches", "visual" or "trained"."""
     found: list[Segment] = []
-    for number, example in enumerate(card.examples):
-        for i, (start, stop) in enumerate(getattr(example.place, what) if example.place else ()):
+    for number, example, place in _placed(card):
+        for i, (start, stop) in enumerate(getattr(place, what)):
             title = f"{number + 1} {example.dataset}: {_RUNS[what]} {i + 1}, tokens {start:,} to {stop:,}"
             found.append(_segment(start, stop, card.max_tokens, number, title))
     return tuple(found)
 
 
 _RUNS = {"branches": "branch", "visual": "visual tokens", "trained": "trained tokens"}
+
+
+def _placed(card: RowCard) -> Iterator[tuple[int, ExampleCard, Place]]:
+    for number, example in enumerate(card.examples):
+        if example.place is not None:
+            yield number, example, example.place
 
 
 def _segment(start: int, stop: int, most: int, number: int, title: str) -> Segment:
@@ -375,14 +379,14 @@ def _segment(start: int, stop: int, most: int, number: int, title: str) -> Segme
 def attention_paths(attention_QK: np.ndarray) -> Mapping[int, str]:
     """SVG paths over a view of n by n that fill the cells where some (1) and where all (2) queries may attend."""
     parts: dict[int, list[str]] = {1: [], 2: []}
-    for y, row in enumerate(np.asarray(attention_QK)):
+    for y, row in enumerate(attention_QK):
         for value, start, stop in _runs_of(row):
             if value in parts:
                 parts[value].append(f"M{start} {y}h{stop - start}v1H{start}z")
     return {value: "".join(found) for value, found in parts.items()}
 
 
-def _runs_of(row: np.ndarray) -> Iterable[tuple[int, int, int]]:
+def _runs_of(row: np.ndarray) -> Iterator[tuple[int, int, int]]:
     changes = np.flatnonzero(row[1:] != row[:-1]) + 1
     for start, stop in itertools.pairwise([0, *changes.tolist(), len(row)]):
         if stop > start:

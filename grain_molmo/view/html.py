@@ -33,15 +33,16 @@ from grain_molmo.view.visible import pieces, visible
 TEMPLATES = Path(__file__).with_name("templates")
 _MOST_OF_FIELDS = 20_000
 _NO_ID = re.compile(r"[^A-Za-z0-9_-]+")
-_OVERLAYS = (
+OVERLAYS = (
     ("points", "points", True),
     ("boxes", "boxes", True),
     ("tracks", "tracks", True),
     ("names", "numbers", True),
     ("crops", "crops", True),
     ("tokens", "visual tokens", False),
+    ("large", "large", False),
 )
-"""Class, name and whether it shows at first, of what lies over pictures."""
+"""Class, name and whether it is on at first, of what one can choose of pictures."""
 
 
 def render_example(card: ExampleCard, media: MediaSink) -> str:
@@ -80,7 +81,7 @@ def fragment_page(body: str, title: str) -> str:
         title: of the document.
     """
     css = stylesheet()
-    return _template("fragment.html").render(body=_safe(body), title=title, css=_safe(css), css_hash=csp_hash(css))
+    return _template("fragment.html").render(body=body, title=title, css=css, css_hash=csp_hash(css))
 
 
 def notebook_html(fragment: str) -> str:
@@ -102,11 +103,6 @@ def read_template(name: str) -> str:
 def csp_hash(text: str) -> str:
     """What allows just this inline script or style in a Content-Security-Policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _safe(html: str) -> Any:
-    """HTML that is known to be safe: our own files, and what our templates made."""
-    return jinja2.utils.markupsafe.Markup(html)
 
 
 @functools.cache
@@ -154,7 +150,7 @@ def _example(card: ExampleCard, media: MediaSink, anchor: str = "", number: int 
 
 
 def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
-    """Those of which there are some."""
+    """Those that there is something for."""
     there = {
         "points": any(one.dots for one in drawn),
         "boxes": any(one.boxes for one in drawn),
@@ -162,8 +158,9 @@ def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
         "names": any(thing.number for one in drawn for thing in (*one.dots, *one.boxes)),
         "crops": any(one.crops for one in drawn),
         "tokens": any(one.tokens for one in drawn),
+        "large": any(one.url for one in drawn),
     }
-    return [overlay for overlay in _OVERLAYS if there[overlay[0]]]
+    return [overlay for overlay in OVERLAYS if there[overlay[0]]]
 
 
 def _fields_text(fields: Mapping[str, Any]) -> str:

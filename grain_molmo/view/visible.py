@@ -8,25 +8,21 @@ from collections.abc import Iterator
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-_CONTROL_PICTURES = 0x2400
 # What stands for one token in a conversation: <|im_end|>, <im_patch>.
 _SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>|<(?:im|low_res_im|frame)_[a-z]{1,10}>|\n")
 
 
 def visible(text: str) -> str:
-    r"""The text with a sign for each character that cannot be seen or that has power over its surroundings.
+    r"""The text with an escape for each character that cannot be seen or that has power over its surroundings.
 
-    >>> visible("a\0b\u202ec")
-    'a␀b\\u202ec'
+    >>> print(visible("a\0b\u202ec"))
+    a\x00b\u202ec
     """
-    return _UNSEEN.sub(lambda match: _sign(match[0]), text)
+    return _UNSEEN.sub(lambda match: _escape(ord(match[0])), text)
 
 
-def _sign(char: str) -> str:
-    code = ord(char)
-    if code < 0x20:
-        return chr(_CONTROL_PICTURES + code)
-    return "␡" if code == 0x7F else f"\\u{code:04x}"
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:
