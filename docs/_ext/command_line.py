@@ -4,6 +4,7 @@ import argparse
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from docutils import nodes
@@ -47,7 +48,11 @@ class CommandLine(SphinxDirective):
             if action.help not in (None, argparse.SUPPRESS) and not isinstance(action, argparse._HelpAction)
             if not isinstance(action, argparse._SubParsersAction)
         ]
-        return [nodes.definition_list("", *items)] if items else []
+        if not items:
+            return []
+        is_named = group.title not in ("positional arguments", "options")
+        title = [nodes.rubric("", str(group.title).capitalize())] if is_named else []
+        return [*title, nodes.definition_list("", *items)]
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -76,9 +81,12 @@ def said(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 
 
 def inline(text: str) -> Iterator[nodes.Node]:
-    """Text with words in backticks as code."""
-    for number, part in enumerate(" ".join(text.split()).split("`")):
-        yield nodes.literal("", part) if number % 2 else nodes.Text(part)
+    """Text with words in backticks, and options, as code."""
+    parts = re.split(r"`([^`]+)`|((?<![\w-])--[a-z][\w-]*)", " ".join(text.split()))
+    for words, quoted, option in zip_longest(parts[::3], parts[1::3], parts[2::3]):
+        yield nodes.Text(words)
+        if quoted or option:
+            yield nodes.literal("", quoted or option)
 
 
 def literal(text: str) -> nodes.literal_block:
