@@ -25,6 +25,10 @@ PUBLIC = {
     "grain_molmo.tensors": None,
     "grain_molmo.testing": None,
     "grain_molmo.text.points": ("ParsedPoint",),
+    "grain_molmo.view.describe": ("describe_example",),
+    "grain_molmo.view.describe_row": ("describe_packed_row",),
+    "grain_molmo.view.model": None,
+    "grain_molmo.view.shown": None,
     "grain_molmo.vision.lazy": ("LazyImage", "LazyVideo"),
     "tpu_configs": None,
 }
