@@ -85,7 +85,11 @@ class History:
         return np.concatenate([np.array(column), np.zeros(len(self) - len(column))])
 
     def by_dataset(self, name: str) -> dict[str, np.ndarray]:
-        """[N] float64 by dataset, of its "examples", "tokens", "loss_weight", "crops", "frames" or "read_bytes"."""
+        """[N] float64 by dataset, one number a batch.
+
+        Args:
+            name: "examples", "tokens", "loss_weight", "crops", "frames" or "read_bytes".
+        """
         keys = [key for key in self.names if key.startswith(_PER_DATASET) and key.endswith(f"/{name}")]
         return {key.removeprefix(_PER_DATASET).rpartition("/")[0]: self.of(key) for key in keys}
 

@@ -175,6 +175,9 @@ def mixture_shares(loader: Loader) -> Plot:
 
     Examples follow the weights from draw to draw; tokens need not, for examples of one dataset are longer than those
     of another.
+
+    Args:
+        loader: that handed out some batches.
     """
     found = shares(loader.weights, stats := loader.stats())
     figure = Plot(figsize=(9, 0.9 + 0.62 * len(found)))
