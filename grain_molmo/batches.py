@@ -20,7 +20,7 @@ from grain_molmo.curriculum_filter import CurriculumFilter, FilterReport, Scores
 from grain_molmo.errors import ConfigError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.faults import FaultPolicy, FaultWatch
-from grain_molmo.fingerprint import Reader, fingerprint
+from grain_molmo.fingerprint import Reader, differences, fingerprint
 from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.loader_state import pack_state, unpack_state
@@ -114,6 +114,7 @@ class Loader(grain.DatasetIterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
+        self._check_open()
         asked_at = time.perf_counter()
         if self._astray:
             self._go_to(self._place)
@@ -144,10 +145,10 @@ class Loader(grain.DatasetIterator[Batch]):
         leaves nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
         differ.
         """
+        self._check_open()
         theirs, plan = unpack_state(state)
-        ours = self._fingerprint(plan)
-        if different := [key for key in ours if theirs.get(key) != ours[key]]:
-            problem = f"the state belongs to another loader: {', '.join(different)} differ"
+        if different := differences(self._fingerprint(plan), theirs):
+            problem = f"the state belongs to another loader: {different}"
             change = f"phases that begin at step {plan['step']} or later may differ"
             raise ConfigError(f"{problem}; make the loader as it was made when the state was taken ({change})")
         if isinstance(self._plan, PackedRows):
@@ -226,6 +227,7 @@ class Loader(grain.DatasetIterator[Batch]):
                 f"batch_at({step!r}, rows={wanted}): there is no such step or row; steps are whole numbers from 0 "
                 f"{'' if num_steps == math.inf else f'to {num_steps - 1}'}, rows from 0 to {self.stage.batch_size - 1}"
             )
+        self._check_open()
         planned = self._plan_again(step)
         if wanted is None:
             element = self._render((planned, 0.0))
@@ -270,6 +272,10 @@ class Loader(grain.DatasetIterator[Batch]):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if not self._stop.alive:
+            raise ConfigError("the loader is closed: make another, and set_state(...) it to where this one was")
 
     def close(self) -> None:
         """Stops the threads; no batch can be had afterwards. Forgotten, or alive at exit, a loader closes itself."""

@@ -40,7 +40,18 @@ class Dataset:
         raise NotImplementedError(f"{type(self).__name__} must return an example")
 
     def __getitem__(self, item: int) -> Example:
-        """Example `item` with random choices that depend on the index alone."""
+        """Example `item` with random choices that depend on the index alone.
+
+        Args:
+            item: from 0, or from the end if negative.
+
+        Raises:
+            IndexError: there is no such example.
+            TypeError: for a slice; a dataset is read one example at a time.
+        """
+        if isinstance(item, slice):
+            wanted = ", ".join(str(part) for part in item.indices(len(self)))
+            raise TypeError(f"{type(self).__name__} is read one example at a time: [ds[i] for i in range({wanted})]")
         item = range(len(self))[item]  # negative indices, and IndexError past the end
         return self.get(item, example_rng(0, type(self).__name__, 0, item))
 

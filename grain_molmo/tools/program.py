@@ -31,7 +31,9 @@ def run_command(module: ModuleType, words: Sequence[str] | None, prog: str) -> i
     return run_safely(work, prog)
 
 
-def run_main(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], words: Sequence[str] | None):
+def run_main(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], words: Sequence[str] | None
+) -> int:
     """The same for a program with a parser of its own."""
     return run_safely(lambda: run(parser.parse_args(words)), parser.prog)
 
