@@ -1,6 +1,7 @@
 """Pages and fragments in headless Chromium, opened from files: what one sees, does and is safe from."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -478,10 +479,7 @@ def test_tracks_go_from_place_to_place_and_each_frame_marks_where_they_are(brows
     def decode() -> np.ndarray:
         return np.stack([drawn_blocks(size, [block]) for block in blocks])
 
-    made = film(stills=stills, tracks=(track,), key="moving")
-    made = type(made)(
-        **{**{k: getattr(made, k) for k in made.__dataclass_fields__}, "width": 640, "height": 480, "decode": decode}
-    )
+    made = replace(film(stills=stills, tracks=(track,), key="moving"), width=640, height=480, decode=decode)
     page = write_page(tmp_path / "out", [example(film=made)], title="a track").page
 
     browser.open_page(page)
