@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from converters import schema
-from converters.points import percent_points, require_count
+from converters.points import PERCENT, percent_points, require_count
 from converters.rows import Row
 from converters.schema import LISTS, QUESTIONS, TEXT, TEXTS
 from converters.spec import Annotation, FromCache, FromFile, FromUrl, MediaSource, Place, SetSpec, embedded_picture
@@ -146,5 +146,6 @@ MULTI_IMAGE_SETS = (
         identity=_identity,
         parse=_parse_points,
         media=_urls_or_files,
+        units={"points": f"{PERCENT}, a list for each picture"},
     ),
 )

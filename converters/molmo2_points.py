@@ -226,4 +226,8 @@ VIDEO_POINT_SET = SetSpec(
     fit=_fit_clip,
     combine=_queries_of_a_clip,
     media=_pointed_video,
+    units={
+        "queries": "timestamps in seconds; points x, y in percent of the frame, a list for each timestamp",
+        "clip": "from, to in seconds",
+    },
 )

@@ -213,4 +213,5 @@ VIDEO_TRACK_SET = SetSpec(
     fit=_fit_track,
     media=_tracked_video,
     frame_requests=_track_requests,
+    units={"frames": "[frame, seconds, [[object, x, y in pixels, is occluded], ...]]"},
 )

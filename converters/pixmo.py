@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from converters import schema
-from converters.points import MAX_POINTS, percent_points, pixel_points, require_count, require_few
+from converters.points import MAX_POINTS, PERCENT, percent_points, pixel_points, require_count, require_few
 from converters.rows import Row
 from converters.schema import BOOLEAN, IMAGE, INTEGER, LISTS, POINTS, QUESTIONS, TEXT, TEXTS
 from converters.spec import Drawn, FromUrl, MediaSource, Place, SetSpec, column, embedded_picture
@@ -189,6 +189,7 @@ PIXMO_SETS = (
         parse=_parse_points,
         combine=pack_labels,
         media=_fetched_and_checked,
+        units={"labels": PERCENT},
     ),
     SetSpec(
         name="pixmo_count",
@@ -199,6 +200,7 @@ PIXMO_SETS = (
         parse=_parse_count,
         fit=_fit_count,
         media=_fetched,
+        units={"points": "x, y in pixels of the picture"},
     ),
     SetSpec(
         name="pixmo_points_eval",
@@ -208,6 +210,7 @@ PIXMO_SETS = (
         required={"image_url": TEXT, "image_sha256": TEXT, "label": TEXT, "points": POINTS, "masks": LISTS},
         parse=_parse_points_eval,
         media=_fetched_and_checked,
+        units={"points": PERCENT, "masks": "run lengths, pixels of the picture column by column"},
     ),
     SetSpec(
         name="pixmo_docs",

@@ -23,6 +23,10 @@ def require_few(points: Sequence[object], what: str) -> None:
         raise RowError("more_than_60_points", f"{what!r} has {len(points)} points")
 
 
+PERCENT = "x, y in percent of the picture's width and height"
+"""The unit of what `percent_points` returns."""
+
+
 def percent_points(points: Sequence[Sequence[float]], what: str, scale: float = 100.0) -> list[Point]:
     """Points in percent from points in 0 to `scale`, those a little outside moved to the edge.
 

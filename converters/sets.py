@@ -8,6 +8,7 @@ from converters.pixmo import PIXMO_SETS
 from converters.spec import SetSpec
 from grain_molmo.errors import ConfigError
 from grain_molmo.store import canonical_name
+from grain_molmo.tools.hints import did_you_mean, nearest
 
 SETS: dict[str, SetSpec] = {
     spec.name: spec for spec in (*PIXMO_SETS, *VIDEO_SETS, VIDEO_POINT_SET, VIDEO_TRACK_SET, *MULTI_IMAGE_SETS)
@@ -15,12 +16,13 @@ SETS: dict[str, SetSpec] = {
 
 
 def find_set(name: str) -> SetSpec:
-    """The set of a name or alias, '-' and '_' alike. Raises ConfigError listing the names there are."""
+    """The set of a name or alias, '-' and '_' alike. Raises ConfigError with the nearest names."""
     spec = _known(name)
     if spec is not None:
         return spec
-    known = ", ".join(spec.name.replace("_", "-") for spec in SETS.values())
-    raise ConfigError(f"{name!r} cannot be converted; known sets: {known}. Data of your own need a --source")
+    near = did_you_mean(nearest(name, [spec.name.replace("_", "-") for spec in SETS.values()]))
+    problem = ConfigError(f"{name!r} is no set that can be converted; data of your own need a --source")
+    raise problem.with_hint(f"{near}grain-molmo inspect lists the sets")
 
 
 def is_set(name: str) -> bool:

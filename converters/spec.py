@@ -139,6 +139,7 @@ class SetSpec:
         fit: what of the piece depends on the first medium's size or duration. Raises RowError.
         combine: the pieces of an example to the annotations of its records.
         media: the row's pictures in order, or its video. Raises RowError.
+        units: what the numbers in a field of the annotations are, where its name leaves that open.
         frame_requests: sampler overrides that the set's datasets may show a record with; see `converters.frames`.
     """
 
@@ -167,6 +168,7 @@ class SetSpec:
     fit: Callable[[Annotation, MediaRef], Annotation] = _anywhere
     combine: Callable[[list[Annotation]], list[Annotation]] = _whole
     media: Callable[[Row, Place], Sequence[MediaSource]]
+    units: Mapping[str, str] = field(default_factory=dict)
     frame_requests: Callable[[Annotation, MediaRef], Sequence[Mapping[str, Any]]] = _usual_frames
 
     def store_split(self, split: str) -> str:

@@ -1,104 +1,33 @@
-"""Converts sets of the hub, of a local folder, or of our own sample generator into the store.
+"""Converts PixMo and Molmo2 sets, or data of your own, into ArrayRecord annotations and a media store.
 
-The same program as `grain-molmo convert`.
+A conversion that was stopped goes on where it was when the same command is given again. Rows that cannot be converted
+are listed with their reasons in DATA/NAME/rejects-SPLIT.jsonl.
 """
 
 import argparse
-import json
-import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file: Python put this folder on the path, not the checkout that holds it
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from converters.arguments import build_parser, excluding, in_folder_of_set, options_from, requests_from, runner_from
-from converters.convert import MakeRunner, convert_set
-from converters.dry_run import estimate_request, sum_up
-from converters.options import Options
-from converters.request import SetRequest
-from converters.signals import Stopped, stopping
-from converters.videos import VideoFolder
-from grain_molmo.errors import ConfigError, GrainMolmoError, StoreBusyError
-from grain_molmo.store import resolve_data_dir
-from grain_molmo.tools.logs import log_to_stderr
+from converters.flags import EXAMPLES, EXIT_CODES, add_arguments
+from grain_molmo.tools.program import run_command
 
-log = logging.getLogger("converters")
-
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUSY = 0, 1, 2, 3
-
-Outcome = tuple[dict[str, Any], int]  # what there is to say of a set, and the exit code
-Work = Callable[[SetRequest], Outcome]
+__all__ = ["EXAMPLES", "EXIT_CODES", "add_arguments", "main", "run"]
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Runs the program; the exit code."""
-    parser = build_parser(prog)
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as error:  # argparse ends the process; a caller wants the code
-        return int(error.code or 0)
-    log_to_stderr()
-    log.setLevel(logging.INFO)  # ours alone: HTTP clients write a line for each picture
-    try:
-        data_dir = resolve_data_dir(args.data_dir)
-        requests, options, runner = requests_from(args), options_from(args), runner_from(args)
-    except ConfigError as error:
-        log.error("%s: %s", parser.prog, error)
-        if args.json:
-            print(json.dumps({"ok": False, "error": str(error), "datasets": []}))
-        return EXIT_USAGE
-    work = _estimating(options, args) if args.dry_run else _converting(options, data_dir, runner, args)
-    results: list[dict[str, Any]] = []
-    code = EXIT_DONE
-    try:
-        with stopping():
-            for result, result_code in _do_all(requests, work):
-                results.append(result)
-                code = max(code, result_code) if EXIT_FAILED not in (code, result_code) else EXIT_FAILED
-    except Stopped as stopped:
-        code = stopped.exit_code
-        log.error("stopped by %s; finished shards are kept: the same command goes on from there", stopped)
-    together = sum_up(results, data_dir) if args.dry_run else {}
-    if args.json:
-        print(json.dumps({"ok": code == EXIT_DONE, "data_dir": str(data_dir), "datasets": results, **together}))
-    return code
+def main(argv: Sequence[str] | None = None, prog: str = "to_arrayrecord.py") -> int:
+    """Runs the program, which is the same as `grain-molmo convert`; the exit code."""
+    return run_command(sys.modules[__name__], argv, prog)
 
 
-def _do_all(requests: Sequence[SetRequest], work: Work) -> Iterator[Outcome]:
-    """The work for each set; one that fails does not stop the others."""
-    for request in requests:
-        try:
-            yield work(in_folder_of_set(request) if len(requests) > 1 else request)
-        except (GrainMolmoError, OSError) as error:
-            log.error("%s: %s", request.name, error)
-            is_busy = isinstance(error, StoreBusyError)
-            yield {"name": request.name, "error": str(error)}, EXIT_BUSY if is_busy else EXIT_FAILED
+def run(args: argparse.Namespace) -> int:
+    """Converts; the exit code."""
+    from converters.run import convert  # the work, and what it imports: not for --help
 
-
-def _converting(options: Options, data_dir: Path, runner: MakeRunner | None, args: argparse.Namespace) -> Work:
-    videos = VideoFolder(options.video_dir) if options.video_dir else None  # one for all sets: it is listed once
-
-    def convert(request: SetRequest) -> Outcome:
-        summary = convert_set(request, data_dir, excluding(options, request, args.exclude), videos, runner)
-        log.info("%s", summary.to_text())
-        error = "; ".join(summary.refused.values())
-        if not error and not sum(summary.examples.values()):
-            error = "no row could be converted"
-        return {**summary.to_json(), **({"error": error} if error else {})}, EXIT_FAILED if error else EXIT_DONE
-
-    return convert
-
-
-def _estimating(options: Options, args: argparse.Namespace) -> Work:
-    def estimate(request: SetRequest) -> Outcome:
-        found = estimate_request(request, excluding(options, request, args.exclude))
-        log.info("%s", found.to_text())
-        return found.to_json(), EXIT_DONE
-
-    return estimate
+    return convert(args)
 
 
 if __name__ == "__main__":

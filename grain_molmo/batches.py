@@ -22,7 +22,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.faults import FaultPolicy, FaultWatch
-from grain_molmo.fingerprint import Reader, fingerprint
+from grain_molmo.fingerprint import Reader, differences, fingerprint
 from grain_molmo.known_states import KnownStates
 from grain_molmo.layout import RowLayout
 from grain_molmo.loader_state import pack_state, unpack_state
@@ -77,12 +77,19 @@ class Loader(grain.DatasetIterator[Batch]):
     the number of hosts and threads and what was prefetched change nothing. It is a Grain iterator, too: Grain's own
     checkpoint handlers take it.
 
+    Args:
+        work: what it does; `make_loader` and `make_eval_loader` put it together.
+        policy, metrics: as of `make_loader`.
+
     Attributes:
         stage: lengths, budgets and formats.
         weights: the mixture's shares by dataset, of the first phase.
         missing_datasets: names of a recipe's datasets that could not be opened.
         num_threads: pictures decoded at a time.
         batch_info: what is in the batch handed out last, or None.
+
+    Raises:
+        ConfigError: `num_threads` below 1.
     """
 
     def __init__(
@@ -119,6 +126,7 @@ class Loader(grain.DatasetIterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
+        self._check_open()
         asked_at = time.perf_counter()
         if self._astray:
             self._go_to(self._place)
@@ -145,14 +153,18 @@ class Loader(grain.DatasetIterator[Batch]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, is not as it was taken, or
-        leaves nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
-        differ.
+        Args:
+            state: what `get_state` gave, also by way of JSON.
+
+        Raises:
+            ConfigError: it was taken from another stage, data, tokenizer or seed, is not as it was taken, or leaves
+                nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
+                differ.
         """
+        self._check_open()
         theirs, plan = unpack_state(state)
-        ours = self._fingerprint(plan)
-        if different := [key for key in ours if theirs.get(key) != ours[key]]:
-            problem = f"the state belongs to another loader: {', '.join(different)} differ"
+        if different := differences(self._fingerprint(plan), theirs):
+            problem = f"the state belongs to another loader: {different}"
             change = f"phases that begin at step {plan['step']} or later may differ"
             raise ConfigError(f"{problem}; make the loader as it was made when the state was taken ({change})")
         if isinstance(self._plan, PackedRows):
@@ -202,7 +214,14 @@ class Loader(grain.DatasetIterator[Batch]):
         return reports
 
     def active_indices(self, dataset: str) -> np.ndarray:
-        """[A] int64, the dataset's examples that `filter` has not removed so far, nor declared to be, ascending."""
+        """[A] int64, the dataset's examples that `filter` has not removed so far, nor declared to be, ascending.
+
+        Args:
+            dataset: a name of the mixture.
+
+        Raises:
+            ConfigError: the loader does not filter that dataset.
+        """
         name = canonical_name(dataset)
         if isinstance(self._plan, EachOnce) or name not in self._plan.sizes:
             raise ConfigError(f"{dataset!r} is no dataset that this loader filters; it has {', '.join(self.weights)}")
@@ -224,6 +243,7 @@ class Loader(grain.DatasetIterator[Batch]):
             ConfigError: there is no such step or row.
         """
         wanted = None if rows is None else tuple(rows)
+        self._check_open()
         self._check_place(step, wanted or ())
         planned = self._plan_again(step)
         if wanted is None:
@@ -257,6 +277,7 @@ class Loader(grain.DatasetIterator[Batch]):
         if not isinstance(self._reader, Encoder):
             raise ConfigError(f"rows of stage {self.stage.name!r} are features, not tokens; look at the batch itself")
         assert isinstance(self._render.rows, TokenRows)
+        self._check_open()
         if step is None:
             step = 0 if self.batch_info is None else self.batch_info.step
         self._check_place(step, [row])
@@ -311,6 +332,10 @@ class Loader(grain.DatasetIterator[Batch]):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if not self._stop.alive:
+            raise ConfigError("the loader is closed: make another, and set_state(...) it to where this one was")
 
     def close(self) -> None:
         """Stops the threads; no batch can be had afterwards. Forgotten, or alive at exit, a loader closes itself."""

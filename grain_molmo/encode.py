@@ -9,7 +9,7 @@ import numpy as np
 from grain_molmo.datasets.base import Dataset, metadata_of
 from grain_molmo.datasets.lessons import shown_by, with_lesson
 from grain_molmo.errors import DamagedRecordError, ExampleError
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.rng import example_rng
 from grain_molmo.slots import FramesSlot, MediaSlot, PictureSlot
 from grain_molmo.stages import Stage

@@ -6,7 +6,7 @@ from typing import Any
 import grain
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.rows import PlannedBatch, PlannedExample, PlanPhase
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from grain_molmo.datasets.base import Dataset, metadata_of
 from grain_molmo.datasets.labelled import FEATURES, LABEL, as_features
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.rows import PlannedExample
 from grain_molmo.render import Batch, ExampleInfo
 from grain_molmo.rng import stable_hash

@@ -16,6 +16,8 @@ from grain_molmo.text.tokenizer import Tokenizer
 _NOT_OF_THE_STAGE = {"name", "mixture", "groups", "phases", "rules", "dataset_args"}
 """Fields that change no batch, or that other parts of a fingerprint hold, as far as they have come into effect."""
 
+_DETAILS = "details"
+
 
 class Reader(Protocol):
     """Whatever makes something of the draws: an `Encoder`, a `FeatureReader`."""
@@ -62,7 +64,8 @@ def fingerprint(
         filtered: datasets of which examples are removed.
 
     Returns:
-        "stage" (lengths and formats), "mixture", "data", "tokenizer", "seed".
+        "stage" (lengths and formats), "mixture", "data", "tokenizer", "seed"; and in "details", for a refusal to name,
+        a short hash of each field of the stage and of each dataset.
     """
     begun = [phase for phase in phases if phase.step == 0 or phase.step < step]
     stage = {each.name: getattr(reader.stage, each.name) for each in fields(Stage)} | {"training": reader.training}
@@ -70,13 +73,40 @@ def fingerprint(
     filtered_here = {name for name in filtered if name in reader.datasets}  # without one, the data differ
     names = sorted({name for phase in begun for name in phase.weights} | filtered_here)
     data = {name: (content_fingerprint(reader.datasets[name]), reader.stage.rule(name)) for name in names}
+    stage = {key: value for key, value in stage.items() if key not in _NOT_OF_THE_STAGE}
     return {
-        "stage": _hash({key: value for key, value in stage.items() if key not in _NOT_OF_THE_STAGE}),
+        "stage": _hash(stage),
         "mixture": _hash([mixture, *order]),
         "data": _hash(data),
         "tokenizer": reader.tokenizer.fingerprint if reader.tokenizer else "",
         "seed": str(reader.seed),
+        _DETAILS: " ".join([*_short_hashes("stage", stage), *_short_hashes("data", data)]),
     }
+
+
+def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """Which parts of two fingerprints differ, and which fields and datasets where both tell; "" if none does.
+
+    >>> ours = {"stage": "1", "data": "7", "details": "stage.seq_len=3f2a data.pixmo_cap=77b1"}
+    >>> differences(ours, ours | {"stage": "2", "details": "stage.seq_len=c0de data.pixmo_cap=77b1"})
+    'stage differ (seq_len)'
+    """
+    parts = [part for part in ours if part != _DETAILS and theirs.get(part) != ours[part]]
+    if not parts:
+        return ""
+    here, there = (dict(_pairs(each.get(_DETAILS, ""))) for each in (ours, theirs))
+    names = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    known = [name.partition(".")[2] for name in names if here and there]
+    return f"{', '.join(parts)} differ" + (f" ({', '.join(known)})" if known else "")
+
+
+def _short_hashes(part: str, values: Mapping[str, object]) -> list[str]:
+    """Enough to tell two values apart where it is known already that some differ."""
+    return [f"{part}.{name}={_hash(value)[:4]}" for name, value in values.items()]
+
+
+def _pairs(details: str) -> list[list[str]]:
+    return [entry.rsplit("=", 1) for entry in details.split(" ") if "=" in entry]
 
 
 def _sorted(excluded: Mapping[str, Collection[int]]) -> list[tuple[str, list[int]]]:

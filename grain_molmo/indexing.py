@@ -20,7 +20,7 @@ from typing import NamedTuple
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, ExampleError, StoreError
 from grain_molmo.lengths import UNUSABLE, LengthFiles, count_unusable, pack_lengths
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.processes import helper_processes, in_any_order
 from grain_molmo.store import canonical_name, resolve_data_dir
 from grain_molmo.store.files import replacing, writing

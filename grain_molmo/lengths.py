@@ -23,7 +23,7 @@ from typing import Any
 from grain_molmo.datasets.base import StoreDataset
 from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import ConfigError, ExampleError, StoreError
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.stages import Stage
 from grain_molmo.store import canonical_name, resolve_data_dir
 

@@ -39,11 +39,9 @@ from grain_molmo.planned import ExamplePlanner, encode_or_lose
 from grain_molmo.recipes import find_stage
 from grain_molmo.stage_data import open_datasets, open_to_evaluate, plan_phases
 from grain_molmo.stages import Paths, Stage, customized
-from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
+from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_TOKENIZER = "Qwen/Qwen3-4B"
 
 
 def make_loader(
@@ -178,8 +176,8 @@ def make_eval_loader(
         split: of names that don't say one; default "validation", or "test" of a set without that.
         stage: whose lengths and formats apply: "pretraining", "sft", "long_context", or a `Stage` (of any mixture).
         kind: "prompts" to have a model answer, "train" to measure the loss of the answers, "features" for probes.
-        data_dir, tokenizer, seq_len, max_frames, seed, mesh, process_index, process_count, num_threads, policy,
-            metrics: as of `make_loader`.
+        data_dir, tokenizer, seq_len, max_frames, seed, mesh: as of `make_loader`.
+        process_index, process_count, num_threads, policy, metrics: as of `make_loader`.
 
     Raises:
         ConfigError: unknown names, no examples, sizes that don't fit.

@@ -13,13 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from grain_molmo.axes import CONTEXT_AXIS, ROW_AXES
 from grain_molmo.errors import ConfigError
 from grain_molmo.layout import RowLayout
-
-CONTEXT_AXIS = "context"
-"""The mesh axis whose devices share a row: its tokens, its crops and their pooling."""
-ROW_AXES = ("data", "fsdp")
-"""The mesh axes whose devices have different rows."""
 
 
 def row_axes(mesh: Mesh) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from grain_molmo.datasets.base import StoreDataset
 from grain_molmo.encode import EncodedExample, Encoder, LostExample
 from grain_molmo.errors import ExampleError, StoreError
 from grain_molmo.lengths import Lengths
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.rows import PlannedExample
 
 logger = logging.getLogger(__name__)

@@ -1,5 +1,7 @@
 """TPU pods, a file each: how many threads load data, and how each stage is laid out on the devices.
 
+What a trainer does with one:
+
     pod = tpu_configs.pod("v5e-16")
     loader = make_loader(**pod.loader_args("sft"), data_dir=..., tokenizer=...)
 
@@ -12,6 +14,7 @@ import pkgutil
 
 from grain_molmo.errors import ConfigError
 from grain_molmo.pods import Pod
+from grain_molmo.tools.hints import did_you_mean, nearest
 
 
 def names() -> list[str]:
@@ -21,7 +24,10 @@ def names() -> list[str]:
 
 
 def pod(name: str) -> Pod:
-    """The pod of that name, as the cloud writes it: "v5e-16". Raises ConfigError if there is no file of it."""
+    """The pod of that name, as the cloud writes it, "v5e-16", or with '_'. Raises ConfigError if there is none."""
+    name = name.replace("_", "-")
     if name not in names():
-        raise ConfigError(f"pod {name!r}: tpu_configs has {', '.join(names())}")
+        problem = ConfigError(f"pod {name!r}: tpu_configs has {', '.join(names())}")
+        near = nearest(name, names())
+        raise problem.with_hint(did_you_mean(near).strip()) if near else problem
     return importlib.import_module(f"tpu_configs.{name.replace('-', '_')}").POD

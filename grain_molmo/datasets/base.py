@@ -33,6 +33,7 @@ class Dataset:
     - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
       `message_list`: several independent annotations of the same media, which become branches of a message tree;
       or in fields of its own what `with_lesson` takes: `question` and `answer`, `caption`, `points`, `count`, ...,
+    - `boxes` [N, 4] (left, top, right, bottom; pixels, or of a `box_scale`) and `box_labels`, which views draw,
     - `metadata`: anything that should travel beside the tokens, `id` and `source` among it; of a video the part to show
       (`clip_start_time`, `clip_end_time`, seconds) and how to sample it (`sampler_overrides`).
     """
@@ -41,11 +42,31 @@ class Dataset:
         raise NotImplementedError(f"{type(self).__name__} must say how many examples it has")
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
-        """Example `item`; all its random choices come from `rng`."""
+        """Example `item`; all its random choices come from `rng`.
+
+        Args:
+            item: its number, from 0 to `len - 1`.
+            rng: fixed by the seed, the dataset's name, the epoch and `item`.
+
+        Raises:
+            ExampleError: what a dataset of one's own raises for an example that cannot be used: it is left out of the
+                plan, counted and reported.
+        """
         raise NotImplementedError(f"{type(self).__name__} must return an example")
 
     def __getitem__(self, item: int) -> Example:
-        """Example `item` with random choices that depend on the index alone."""
+        """Example `item` with random choices that depend on the index alone.
+
+        Args:
+            item: from 0, or from the end if negative.
+
+        Raises:
+            IndexError: there is no such example.
+            TypeError: for a slice; a dataset is read one example at a time.
+        """
+        if isinstance(item, slice):
+            wanted = ", ".join(str(part) for part in item.indices(len(self)))
+            raise TypeError(f"{type(self).__name__} is read one example at a time: [ds[i] for i in range({wanted})]")
         item = range(len(self))[item]  # negative indices, and IndexError past the end
         return self.get(item, example_rng(0, type(self).__name__, 0, item))
 
@@ -179,15 +200,15 @@ class StoreDataset(Dataset):
         return self.records.fingerprint
 
     def example_id(self, item: int) -> str:
-        """The `id` in the metadata of example `item`, without making the example."""
+        """The `id` in the metadata of example number `item`, without making the example."""
         return self.records[item].id
 
     def images(self, record: Record) -> list[LazyImage]:
-        """The record's pictures, none of them opened."""
+        """The pictures of a `record` of `self.records`, none of them opened."""
         return [LazyImage(ref, self.media) for ref in record.media if ref.kind == "image"]
 
     def videos(self, record: Record) -> list[LazyVideo]:
-        """The record's videos, none of them opened, each with its prepared frames if the store has some."""
+        """The videos of a `record`, none of them opened, each with its prepared frames if the store has some."""
         followers = [*record.media[1:], None]
         return [
             LazyVideo(ref, self.media, after if after is not None and after.kind == "frames" else None)
@@ -196,7 +217,7 @@ class StoreDataset(Dataset):
         ]
 
     def metadata(self, record: Record) -> dict[str, Any]:
-        """`id`, `source` (the set), `split`, and the picture's `url` where there is one."""
+        """Of a `record`: `id`, `source` (the set), `split`, and the picture's `url` where there is one."""
         url = {"url": record.annotation["url"]} if "url" in record.annotation else {}
         return {"id": record.id, "source": self.NAME, "split": self.split, **url}
 

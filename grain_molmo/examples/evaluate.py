@@ -22,7 +22,8 @@ from tqdm import tqdm
 try:
     import orbax.checkpoint as ocp
 except ImportError as error:
-    raise ImportError("this example needs orbax: pip install 'grain-molmo[checkpoint]'") from error
+    missing = "this example needs orbax: pip install 'grain-molmo[checkpoint]'"
+    raise (SystemExit(missing) if __name__ == "__main__" else ImportError(missing)) from error
 
 import grain_molmo as gm
 from grain_molmo.errors import ConfigError
@@ -35,14 +36,19 @@ from grain_molmo.predictions import Prediction, gather_predictions, plain_metada
 from grain_molmo.stage_data import open_named
 from grain_molmo.stages import STAGES
 from grain_molmo.stats import BatchInfo
+from grain_molmo.tools.arguments import stage_name
+from grain_molmo.tools.parser import CommandParser, HelpFormatter
+from grain_molmo.tools.program import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
-    parser = _arguments()
-    args = parser.parse_args(argv)
+    return run_main(_arguments(), _run, argv)
+
+
+def _run(args: argparse.Namespace) -> int:
     if (args.dataset is None) == (args.task is None):
-        parser.error("name a dataset, or a --task")
+        raise ConfigError("name a dataset, or a --task")
     join_processes(args)
     summary = evaluate(args)
     if jax.process_index() == 0:
@@ -133,14 +139,22 @@ def load_params(folder: str | None, config: ModelConfig, mesh: jax.sharding.Mesh
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(
+        prog="python -m grain_molmo.examples.evaluate", description=__doc__, formatter_class=HelpFormatter
+    )
     add = parser.add_argument
     add("dataset", nargs="?", metavar="NAME[:SPLIT]", help="such as pixmo_points:validation, pixmo_points_eval")
     add("--task", metavar="NAME", help="the same, as an option: dense_caption_eval")
     add("--data-dir", metavar="DIR", help="converted datasets; default $GRAIN_MOLMO_DATA")
     add("--checkpoint", metavar="RUN", help="folder of the training run; without, the weights are random")
     add("--out", metavar="FILE", default="predictions.json", help="what the model wrote (predictions.json)")
-    add("--stage", default="pretraining", choices=sorted(STAGES), help="how prompts are put: as in this stage")
+    add(
+        "--stage",
+        type=stage_name,
+        default="pretraining",
+        choices=list(STAGES),
+        help="how prompts are put: as in this stage (pretraining)",
+    )
     add("--high-res", action="store_true", help="cut pictures into as many crops as high-resolution visits")
     add("--tokenizer", default="bytes", help='of the run: a hub name, the path of a tokenizer.json, or "bytes"')
     add("--width", type=int, default=64, help="of the model (64)")

@@ -22,7 +22,8 @@ import jax
 try:
     import orbax.checkpoint as ocp
 except ImportError as error:
-    raise ImportError("this example needs orbax: pip install 'grain-molmo[checkpoint]'") from error
+    missing = "this example needs orbax: pip install 'grain-molmo[checkpoint]'"
+    raise (SystemExit(missing) if __name__ == "__main__" else ImportError(missing)) from error
 
 import grain_molmo as gm
 from grain_molmo.errors import ConfigError
@@ -32,11 +33,17 @@ from grain_molmo.examples.watch import Watch
 from grain_molmo.loader_state import check_same_everywhere
 from grain_molmo.stages import STAGES
 from grain_molmo.store import canonical_name
+from grain_molmo.tools.arguments import stage_name
+from grain_molmo.tools.parser import CommandParser, HelpFormatter
+from grain_molmo.tools.program import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
-    args = _arguments().parse_args(argv)
+    return run_main(_arguments(), _run, argv)
+
+
+def _run(args: argparse.Namespace) -> int:
     args.stage = stage_of(args.stage, args.mixture)
     join_processes(args)
     summary = train(args)
@@ -164,11 +171,13 @@ def restore_or_init(
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(
+        prog="python -m grain_molmo.examples.train", description=__doc__, formatter_class=HelpFormatter
+    )
     add = parser.add_argument
     add("--data-dir", metavar="DIR", help="converted datasets; default $GRAIN_MOLMO_DATA")
     add("--checkpoints", metavar="DIR", required=True, help="where the run's checkpoints lie or will")
-    add("--stage", default="pretraining", help="pretraining, sft or long_context")
+    add("--stage", type=stage_name, choices=list(STAGES), default="pretraining", help="(pretraining)")
     add("--mixture", type=weights_by_name, metavar="SETS", help='not the stage\'s: "pixmo_cap=0.7,my-set=0.3"')
     add("--tokenizer", default="bytes", help='a hub name, the path of a tokenizer.json, or "bytes"')
     add("--batch-size", type=int, default=4, metavar="ROWS", help="rows of the global batch (4)")

@@ -1,7 +1,6 @@
 """The global stream of examples: which example of which dataset comes n-th."""
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,35 +8,15 @@ import grain
 import numpy as np
 
 from grain_molmo.errors import ConfigError
+from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.shuffle import ShuffledEpochs
+from grain_molmo.packing.weights import normalize_weights
 from grain_molmo.rng import stable_hash
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 1024
 _MARKS_KEPT = 16
-
-
-class Draw(NamedTuple):
-    """One visit of one example: all that its random choices may depend on, beside the run's seed."""
-
-    dataset: str
-    epoch: int
-    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (a tuple's method, which nobody calls here)
-
-
-def normalize_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Weights that sum to 1, by name in alphabetical order, datasets of weight 0 left out.
-
-    Raises ConfigError for negative, infinite or not-a-number weights, and if none is positive.
-    """
-    for name, weight in weights.items():
-        if not math.isfinite(weight) or weight < 0:
-            raise ConfigError(f"mixture: the weight of {name!r} is {weight}; weights are finite and not negative")
-    total = math.fsum(weights.values())
-    if total <= 0:
-        raise ConfigError("mixture: no dataset has a positive weight")
-    return {name: weight / total for name, weight in sorted(weights.items()) if weight > 0}
 
 
 def allocate(targets_D: np.ndarray, slots: int) -> np.ndarray:

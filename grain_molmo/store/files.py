@@ -20,7 +20,8 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
     """The store's folder: the argument, or $GRAIN_MOLMO_DATA. Raises ConfigError if neither is given."""
     chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
     if not chosen:
-        raise ConfigError(f"no data folder: pass data_dir=... (--data-dir) or set ${DATA_DIR_VARIABLE}")
+        problem = ConfigError(f"no data folder: pass data_dir=... (--data-dir) or set ${DATA_DIR_VARIABLE}")
+        raise problem.with_hint("without data yet, `grain-molmo demo` makes some to look at")
     return Path(chosen).expanduser()
 
 

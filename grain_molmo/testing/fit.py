@@ -8,7 +8,7 @@ from grain_molmo.datasets.base import Dataset
 from grain_molmo.encode import Encoder, Lengths
 from grain_molmo.errors import ConfigError, ExampleError
 from grain_molmo.feature_batches import FeatureReader
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.stages import LONG_CONTEXT_STAGE, STAGES, Stage
 from grain_molmo.testing.findings import Finding
 from grain_molmo.testing.visits import Visit, told

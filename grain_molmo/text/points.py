@@ -169,7 +169,13 @@ def plain_count(n: int) -> str:
 
 @dataclass(frozen=True)
 class ParsedPoint:
-    """A point read from markup: the picture's number or the frame's time, the object's number, and where it is."""
+    """A point read from markup.
+
+    Attributes:
+        frame: the picture's number, from 1, or the frame's time in seconds.
+        object_id: the object's number.
+        x, y: from the upper left corner, in the units that were asked for.
+    """
 
     frame: float
     object_id: int

@@ -29,3 +29,8 @@ def seconds(text: str) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
     return value
+
+
+def stage_name(text: str) -> str:
+    """An argparse type: the name of a stage, '-' and '_' alike; give `choices` beside it."""
+    return text.replace("-", "_")

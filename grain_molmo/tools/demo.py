@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import StoreError
-from grain_molmo.loader import make_loader
 from grain_molmo.render import Batch, ExampleInfo
 from grain_molmo.special_tokens import LOW_RES_IM_START
 from grain_molmo.stages import PRETRAINING_STAGE, SFT_STAGE, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.arguments import whole_number
+from grain_molmo.tools.colour import paint
 from grain_molmo.tools.readable import table
 from grain_molmo.tools.store_report import SetReport, report_store
 from grain_molmo.view.row_picture import row_picture
@@ -37,6 +37,12 @@ PICTURES_STAGE = replace(PRETRAINING_STAGE, seq_len=8192, crops_per_row=32, batc
 VIDEO_STAGE = replace(SFT_STAGE, batch_size=2)
 DEMO_STAGES: Mapping[str, Stage] = {"packed-row.png": PICTURES_STAGE, "packed-video-row.png": VIDEO_STAGE}
 """By the name of the picture that is drawn of one of its rows."""
+
+
+EXAMPLES = (
+    (f"into ./{DEFAULT_OUT}", ""),
+    ("somewhere else, with fewer rows", f"--out first-look --rows {FEWEST_ROWS}"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +63,14 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(text, flush=True)
 
-    say(f"1. Sample rows, converted: grain-molmo convert all --sample --rows {args.rows} --data-dir {data_dir}")
+    command = f"grain-molmo convert all --sample --rows {args.rows} --data-dir {data_dir}"
+    say(f"{_heading(1, 'Sample rows, converted')}: {command}")
     sets = convert_sample(data_dir, args.rows)
     say(_sets_text(sets))
     loaded = {}
     for number, (name, stage) in enumerate(DEMO_STAGES.items(), start=2):
-        say(f"\n{number}. Stage {stage.name}: {stage.batch_size} rows a batch of {stage.seq_len:,} tokens")
+        rows = f"{stage.batch_size} rows a batch of {stage.seq_len:,} tokens"
+        say(f"\n{_heading(number, f'Stage {stage.name}')}: {rows}")
         loaded[stage.name] = one = load_batches(data_dir, stage)
         say(_loaded_text(one))
         title = f"One packed row of stage {stage.name}, sample data, as the model sees it"
@@ -73,6 +81,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"data_dir": str(data_dir), **_report(out, sets, loaded, seconds)}))
     return 0
+
+
+def _heading(number: int, text: str) -> str:
+    return paint(f"{number}. {text}", "heading")
 
 
 def convert_sample(data_dir: Path, rows: int) -> Sequence[SetReport]:
@@ -135,6 +147,8 @@ class Loaded:
 
 def load_batches(data_dir: Path, stage: Stage, num_batches: int = NUM_BATCHES) -> Loaded:
     """Loads batches of a stage and keeps the row that shows most different sets."""
+    from grain_molmo.loader import make_loader  # here, so that --help needs no JAX
+
     tokenizer = load_tokenizer("bytes")
     num_threads = min(16, os.cpu_count() or 1)
     loader = make_loader(stage, data_dir=data_dir, tokenizer=tokenizer, num_threads=num_threads)
@@ -198,11 +212,13 @@ def _rates(loaded: Loaded) -> dict[str, float]:
 
 
 def _next_steps(data_dir: Path) -> str:
+    look = f"grain-molmo inspect pixmo-points --data-dir {data_dir}"
+    real = "grain-molmo convert pixmo-cap --max-rows 1000 --data-dir DATA"
     return f"""\
-   look around    grain-molmo inspect pixmo-points --data-dir {data_dir}
-   real data      grain-molmo convert pixmo-cap --max-rows 1000 --data-dir DATA
+   look around    {paint(look, "hint")}
+   real data      {paint(real, "hint")}
    in Python      grain_molmo.make_loader("pretraining", data_dir="DATA", tokenizer="Qwen/Qwen3-4B", batch_size=8)
-   how fast here  grain-molmo bench loader    (the README explains all of it)"""
+   how fast here  {paint("grain-molmo bench loader", "hint")}    (the README explains all of it)"""
 
 
 def _report(out: Path, sets: Sequence[SetReport], loaded: Mapping[str, Loaded], seconds: float) -> dict[str, Any]:

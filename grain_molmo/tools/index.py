@@ -2,8 +2,7 @@
 
 Worth it where one process cannot encode a pod's global batch as fast as it is consumed; batches are the same with and
 without. The lengths belong to a tokenizer, a seed and the stage's sizes; an index of others is not used. What is there
-is compared with its checksum and kept, and the same command goes on where it was stopped. Exit codes: 0 done, 1 failed,
-2 wrong usage, 3 another process indexes the set (--wait waits for it), 130 and 143 stopped.
+is compared with its checksum and kept, and the same command goes on where it was stopped.
 """
 
 import argparse
@@ -20,16 +19,24 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, GrainMolmoError, StoreBusyError
 from grain_molmo.indexing import IndexedEpoch, build_index
 from grain_molmo.lengths import LengthIndex
-from grain_molmo.loader import DEFAULT_TOKENIZER
 from grain_molmo.recipes import RECIPES, find_stage
-from grain_molmo.stage_data import open_datasets
 from grain_molmo.stages import STAGES, customized
 from grain_molmo.store import canonical_name
-from grain_molmo.text.tokenizer import load_tokenizer
-from grain_molmo.tools.arguments import whole_number
+from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, load_tokenizer
+from grain_molmo.tools.arguments import stage_name, whole_number
+from grain_molmo.tools.parser import complain
 from grain_molmo.tools.readable import human_bytes, table
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUSY = 0, 1, 2, 3
+EXIT_CODES = {3: "another process indexes the set", 130: "stopped by an interrupt", 143: "stopped by SIGTERM"}
+EXAMPLES = (
+    ("what a run of a stage looks up, for its tokenizer", "--stage pretraining --tokenizer bytes --data-dir DATA"),
+    ("two epochs of two sets", "molmo2-cap molmo2-videopoint --stage sft --tokenizer bytes --epochs 2 --data-dir DATA"),
+    (
+        "for a run with other rows, on two cores",
+        "--stage sft --tokenizer bytes --seq-len 8192 --max-frames 64 --n-procs 2 --data-dir DATA",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +60,11 @@ def add_run_arguments(
 ) -> None:
     """What decides the lengths of a run's examples, as for `make_loader`; a help text and a default may differ."""
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help=data_dir)
-    parser.add_argument("--stage", choices=list(STAGES), default="pretraining", help="(pretraining)")
+    parser.add_argument("--stage", type=stage_name, choices=list(STAGES), default="pretraining", help="(pretraining)")
     parser.add_argument("--recipe", choices=list(RECIPES), help="the published stage of that name")
-    parser.add_argument("--tokenizer", default=tokenizer, help=f'file, folder, hub name or "bytes" ({tokenizer})')
+    parser.add_argument(
+        "--tokenizer", default=tokenizer, metavar="T", help=f'file, folder, hub name or "bytes" ({tokenizer})'
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the run (0)")
     parser.add_argument("--seq-len", type=whole_number(1), metavar="N", help="tokens a row; default: the stage's")
     parser.add_argument("--max-frames", type=whole_number(1), metavar="N", help="of a video; default: the stage's")
@@ -68,6 +77,8 @@ def encoder_of(args: argparse.Namespace, names: Sequence[str] = ()) -> Encoder:
         args: of the command line.
         names: only these datasets, so that the stage's others need not be there; default all of them.
     """
+    from grain_molmo.stage_data import open_datasets  # here, so that --help needs no Grain
+
     stage = customized(find_stage(args.stage, args.recipe), seq_len=args.seq_len, max_frames=args.max_frames)
     if names:
         rules = {name: rule for name, rule in stage.rules.items() if name in names}
@@ -81,21 +92,21 @@ def run(args: argparse.Namespace) -> int:
     from converters.signals import Stopped, stopping  # the command line alone reaches to the converters
 
     done: list[IndexedEpoch] = []
-    error, code = None, EXIT_DONE
+    error, hint, code = None, "", EXIT_DONE
     try:
         with stopping():
             done.extend(_build(args))
     except Stopped as stopped:
         error, code = f"stopped by {stopped}; what is done is kept: the same command goes on", stopped.exit_code
     except GrainMolmoError as problem:
-        error, code = str(problem), _exit_code(problem)
+        error, hint, code = str(problem), problem.hint, _exit_code(problem)
     if args.json:
         indexed = [asdict(one) for one in done]
         print(json.dumps({"ok": error is None, "indexed": indexed, **({"error": error} if error else {})}))
     elif done:
         print(_text(done))
     if error is not None:
-        print(f"grain-molmo index: {' '.join(error.split())}", file=sys.stderr)
+        complain("grain-molmo index", error, hint)
     return code
 
 

@@ -1,8 +1,9 @@
 """Shows what was converted: sets, splits, columns, sizes, what was rejected and why, and examples in readable form.
 
 Without a name, a table of the whole data folder, or of the sets that can be converted if no folder is named; with one,
-that set in detail. Of a set that was not converted it says what it is on the hub and how to get it. Only annotations
-are read, never a picture or video.
+that set in detail. Of a set that was not converted it says what it is on the hub and how to get it. With --stage, what
+that stage trains on: the mixture, which of its sets are there, and how to get the others. Only annotations are read,
+never a picture or video.
 """
 
 import argparse
@@ -15,15 +16,16 @@ from typing import Any
 from grain_molmo.datasets.registry import CONVERTED_DATASETS, get_dataset
 from grain_molmo.datasets.written import WrittenDataset, is_written
 from grain_molmo.errors import ConfigError
+from grain_molmo.recipes import RECIPES, find_stage
+from grain_molmo.stages import STAGES
 from grain_molmo.store import AnnotationSource, canonical_name, list_converted, resolve_data_dir
-from grain_molmo.tools.arguments import whole_number
-from grain_molmo.tools.readable import human_bytes, jsonable, readable, table
+from grain_molmo.tools import inspect_text as text
+from grain_molmo.tools.arguments import stage_name, whole_number
+from grain_molmo.tools.hints import did_you_mean, nearest
+from grain_molmo.tools.inspect_stage import report_stage, stage_json, stage_text
+from grain_molmo.tools.readable import jsonable
 from grain_molmo.tools.store_report import (
-    Coverage,
-    MediaReport,
-    RecordsReport,
     SplitReport,
-    StoreReport,
     coverage,
     network_rejects,
     part_of,
@@ -33,33 +35,53 @@ from grain_molmo.tools.store_report import (
 )
 
 EXIT_DONE, EXIT_NOT_THERE = 0, 1
+EXIT_CODES = {1: "not there, or failed"}
+EXAMPLES = (
+    ("the sets that can be converted, or what a folder holds of them", ""),
+    ("the same of a folder that is named", "--data-dir DATA"),
+    (
+        "a set: its splits, columns, what was rejected, and five examples",
+        "pixmo-points --data-dir DATA --num-samples 5",
+    ),
+    ("one of its splits", "pixmo-points --split validation --data-dir DATA"),
+    ("the mixture of a stage, and which of its sets are there", "--stage sft --data-dir DATA"),
+    ("a set's figures for a program", "pixmo-cap --data-dir DATA --json"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a set such as pixmo-cap; default: all that are there")
-    parser.add_argument("--data-dir", metavar="DIR", help="the store's folder; default: $GRAIN_MOLMO_DATA")
-    parser.add_argument(
+    what = parser.add_argument_group("what to look at")
+    what.add_argument("name", nargs="?", metavar="NAME", help="a set such as pixmo-cap; default: all that are there")
+    what.add_argument("--data-dir", metavar="DIR", help="the store's folder; default: $GRAIN_MOLMO_DATA")
+    what.add_argument("--split", metavar="S", help="only this split of a set, such as train or train_charts")
+    what.add_argument("--stage", type=stage_name, choices=list(STAGES), help="the mixture of this stage instead")
+    what.add_argument("--recipe", choices=list(RECIPES), help="with --stage: the published stage of that name")
+    how = parser.add_argument_group("how to show it")
+    how.add_argument(
         "--num-samples", type=whole_number(0), default=2, metavar="N", help="examples of a set to show (2)"
     )
-    parser.add_argument("--split", metavar="S", help="only this split of a set, such as train or train_charts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    how.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what the folder holds, or what it holds of one set; 1 if that set is not there."""
-    if args.name is None:
-        if args.split is not None:
-            raise ConfigError("--split needs the name of a set; without a name all splits are listed")
-        try:
-            data_dir = resolve_data_dir(args.data_dir)
-        except ConfigError as error:
-            return _show_convertible(error, args.json)
-        return _show_store(data_dir, args.json)
-    return _show_set(args)
+    """Prints what the folder holds, or what it holds of one set or stage; 1 if that set is not there."""
+    if args.stage is not None:
+        return _show_stage(args)
+    if args.recipe is not None:
+        raise ConfigError("--recipe belongs to --stage")
+    if args.name is not None:
+        return _show_set(args)
+    if args.split is not None:
+        raise ConfigError("--split needs the name of a set; without a name all splits are listed")
+    try:
+        data_dir = resolve_data_dir(args.data_dir)
+    except ConfigError as error:
+        return _show_convertible(error, args.json)
+    return _show_store(data_dir, args.json)
 
 
-# ---- the whole folder ----
+# ---- the whole folder, and stages ----
 
 
 def _show_store(data_dir: Path, as_json: bool) -> int:
@@ -69,7 +91,7 @@ def _show_store(data_dir: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"data_dir": str(data_dir), **asdict(report), "not_converted": missing}))
     else:
-        print(_store_text(data_dir, report, missing))
+        print(text.store_text(data_dir, report, missing))
     return EXIT_DONE
 
 
@@ -85,48 +107,27 @@ def _show_convertible(problem: ConfigError, as_json: bool) -> int:
     hubs = _convertible()
     if as_json:
         print(json.dumps({"data_dir": None, "sets": [], "not_converted": list(hubs)}))
-        return EXIT_DONE
-    rows = [[name.replace("_", "-"), f"https://huggingface.co/datasets/{hub}"] for name, hub in hubs.items()]
-    lines = ["sets that can be converted", "", table(["set", "on the hub"], rows, left=2), ""]
-    lines += ["convert one:  grain-molmo convert NAME --data-dir DATA", "what it is:   grain-molmo inspect NAME"]
-    print("\n".join([*lines, f"what is there: {problem}"]))
+    else:
+        print(text.convertible_text(hubs, problem))
     return EXIT_DONE
 
 
-def _store_text(data_dir: Path, report: StoreReport, missing: Sequence[str]) -> str:
-    examples = sum(split.examples for one in report.sets for split in one.splits)
-    lines = [
-        f"{data_dir}: {len(report.sets)} sets, {examples:,} examples, {report.media:,} media stored once each "
-        f"({human_bytes(report.media_bytes)})"
-    ]
-    if report.sets:
-        rows = [
-            [one.name if number == 0 else "", *_split_cells(split)]
-            for one in report.sets
-            for number, split in enumerate(one.splits)
-        ]
-        lines += ["", table(["set", *_SPLIT_HEADINGS], rows, left=2)]
-    if missing:
-        names = ", ".join(name.replace("_", "-") for name in missing)
-        lines += ["", f"not converted here: {names}", f"  grain-molmo convert NAME --data-dir {data_dir}"]
-    if report.sets:
-        lines += ["", f"more: grain-molmo inspect {report.sets[0].name.replace('_', '-')} --data-dir {data_dir}"]
-    return "\n".join(lines)
-
-
-_SPLIT_HEADINGS = ["split", "examples", "shards", "size", "media added", "their size", "rows rejected"]
-
-
-def _split_cells(split: SplitReport) -> list[str]:
-    return [
-        split.name,
-        f"{split.examples:,}",
-        f"{split.shards:,}",
-        human_bytes(split.num_bytes),
-        f"{split.media_added:,}",
-        human_bytes(split.media_bytes),
-        f"{sum(split.rejected.values()):,}",
-    ]
+def _show_stage(args: argparse.Namespace) -> int:
+    """What a stage trains on; 1 if sets of it, all of which it needs without a recipe, are not there."""
+    if args.name is not None or args.split is not None:
+        raise ConfigError("--stage shows a whole mixture: leave out NAME and --split")
+    try:
+        data_dir = resolve_data_dir(args.data_dir)
+    except ConfigError:  # the mixture can be said without a folder
+        data_dir = None
+    parts = report_stage(find_stage(args.stage, args.recipe), data_dir)
+    if args.json:
+        print(json.dumps(stage_json(args.stage, args.recipe, data_dir, parts)))
+    else:
+        print(stage_text(args.stage, args.recipe, data_dir, parts))
+    is_there = [part.examples is not None for part in parts]
+    enough = any(is_there) if args.recipe else all(is_there)
+    return EXIT_DONE if enough or data_dir is None else EXIT_NOT_THERE
 
 
 # ---- one set ----
@@ -156,19 +157,22 @@ def _show_set(args: argparse.Namespace) -> int:
             "coverage": [{**asdict(one), "rows_in_records": one.rows_in_records} for one in rows],
             "network_rejects": asked,
             "network_rejects_that_may_pass": _may_pass(asked),
-            "records": asdict(records),
+            "records": jsonable(asdict(records)),
+            "units": _units(name),
             "examples": [{"index": index, "example": jsonable(example)} for index, example in samples],
         }
         print(json.dumps(report))
     else:
-        print(f"{name}, converted into {data_dir / name}\n\n{_set_text(data_dir / name, splits, rows, records)}")
-        if may_pass := _may_pass(asked):
-            words = "1 rejected row fell" if may_pass == 1 else f"{may_pass:,} rejected rows fell"
-            print(f"\n{words} to a failure of the network that may have passed; with the arguments of the conversion,")
-            print(f"  grain-molmo convert {name.replace('_', '-')} --data-dir {data_dir} --retry-rejects tries again")
-        for index, example in samples:
-            print(f"\nexample {index} of {dataset}\n{readable(example)}")
+        shown = text.SetText(dataset, name, data_dir, splits, rows, records, _units(name), _may_pass(asked), samples)
+        print(text.set_text(shown))
     return EXIT_DONE
+
+
+def _units(name: str) -> Mapping[str, str]:
+    """What the numbers of a set's annotations are, by field."""
+    from converters.sets import SETS
+
+    return SETS[name].units if name in SETS else {}
 
 
 def _may_pass(asked: Mapping[str, int]) -> int:
@@ -181,23 +185,32 @@ def _may_pass(asked: Mapping[str, int]) -> int:
 
 
 def _set_of(dataset: str, converted: Sequence[str]) -> str:
-    """The set in the store that a dataset's name stands for: pixmo_docs for pixmo_docs_charts, too."""
+    """The set in the store that a dataset's name stands for: pixmo_docs for pixmo_docs_charts, too.
+
+    Raises ConfigError with the nearest names for one that stands for none.
+    """
     if dataset in converted:
         return dataset
     if dataset in CONVERTED_DATASETS:
         factory: Any = CONVERTED_DATASETS[dataset]
         return getattr(factory, "func", factory).NAME  # the class, also under functools.partial
-    from converters.sets import find_set
+    from converters.sets import find_set, is_set
 
-    return find_set(dataset).name
+    if is_set(dataset):
+        return find_set(dataset).name
+    shown = [name.replace("_", "-") for name in dict.fromkeys([*converted, *_convertible(), *CONVERTED_DATASETS])]
+    problem = ConfigError(f"there is no set {dataset.replace('_', '-')!r}, neither here nor among those of the hub")
+    raise problem.with_hint(f"{did_you_mean(nearest(dataset, shown))}grain-molmo inspect lists them")
 
 
 def _choose(splits: Sequence[SplitReport], name: str, wanted: str | None) -> list[SplitReport]:
     """The splits of that name, or that belong to it. Raises ConfigError if there is none."""
     chosen = [split for split in splits if wanted in (None, split.name, part_of(split.name))]
     if not chosen:
-        names = ", ".join(split.name for split in splits)
-        raise ConfigError(f"{name} has no split {wanted!r}; it has {names}")
+        names = list(dict.fromkeys(each for split in splits for each in (part_of(split.name), split.name)))
+        problem = ConfigError(f"{name} has no split {wanted!r}; it has {', '.join(names)}")
+        near = nearest(wanted or "", names)
+        raise problem.with_hint(did_you_mean(near).strip()) if near else problem
     return chosen
 
 
@@ -239,41 +252,6 @@ def _spread(indices: Sequence[int], number: int) -> list[int]:
     return [indices[i * (len(indices) - 1) // max(1, number - 1)] for i in range(number)]
 
 
-def _set_text(folder: Path, splits: Sequence[SplitReport], rows: Sequence[Coverage], records: RecordsReport) -> str:
-    lines = [table(_SPLIT_HEADINGS, [_split_cells(split) for split in splits], left=1), "", "rows of the source"]
-    for one in rows:
-        lines += _coverage_lines(one)
-    if any(one.rejected for one in rows):
-        lines.append(f"  each with what was wrong: {folder / 'rejects-SPLIT.jsonl'}")
-    lines += ["", f"columns of the annotations (first {records.read:,} records)"]
-    lines += [f"  {key:<16}{kind}" for key, kind in records.columns.items()]
-    lines += [f"  {_NOUNS.get(media.kind, media.kind):<16}{_media_text(media)}" for media in records.media]
-    return "\n".join(lines)
-
-
-_NOUNS = {"image": "pictures", "video": "videos", "frames": "prepared frames"}
-
-
-def _media_text(media: MediaReport) -> str:
-    low, high = (f"{width}x{height}" for width, height in (media.min_size, media.max_size))
-    each = f"{media.per_record[0]}" if len(set(media.per_record)) == 1 else "{} to {}".format(*media.per_record)
-    lasting = f", {media.seconds[0]:.1f} to {media.seconds[1]:.1f} s" if media.seconds else ""
-    return f"{each} a record, {low} to {high} pixels{lasting}"
-
-
-def _coverage_lines(one: Coverage) -> list[str]:
-    source = one.source
-    where = [str(source.get("path", "unknown"))]
-    where += [f"{key} {source[key]}" for key in ("config", "split", "revision") if source.get(key)]
-    share = f" ({sum(one.rejected.values()) / one.rows:.1%})" if one.rejected and one.rows else ""
-    lines = [
-        f"  {', '.join(where)}",
-        f"    {one.rows:,} read: {one.rows_in_records:,} in records of {', '.join(one.splits)}; "
-        f"{sum(one.rejected.values()):,} rejected{share}",
-    ]
-    return lines + [f"      {count:>6,}  {reason}" for reason, count in one.rejected.items()]
-
-
 # ---- a set that is not there ----
 
 
@@ -283,7 +261,6 @@ def _show_hub(args: argparse.Namespace, data_dir: Path | None) -> int:
 
     spec = find_set(_set_of(canonical_name(args.name), []))
     videos = " --video-dir VIDEOS" if spec.is_video else ""
-    command = f"grain-molmo convert {spec.name.replace('_', '-')} --data-dir {data_dir or 'DATA'}{videos}"
     report = {
         "name": spec.name,
         "data_dir": None if data_dir is None else str(data_dir),
@@ -293,19 +270,7 @@ def _show_hub(args: argparse.Namespace, data_dir: Path | None) -> int:
         "splits": list(spec.splits),
         "columns": dict(spec.required),
         "optional_columns": dict(spec.optional),
-        "command": command,
+        "command": f"grain-molmo convert {spec.name.replace('_', '-')} --data-dir {data_dir or 'DATA'}{videos}",
     }
-    if args.json:
-        print(json.dumps(report))
-        return EXIT_NOT_THERE
-    where = (
-        f"is not in {data_dir}" if data_dir else "cannot be looked up: no --data-dir, and $GRAIN_MOLMO_DATA is not set"
-    )
-    lines = [f"{spec.name} {where}.", "", f"on the hub: https://huggingface.co/datasets/{spec.hub}"]
-    if report["configs"]:
-        lines.append(f"  configs   {', '.join(report['configs'])}")
-    lines += [f"  splits    {', '.join(spec.splits)}", "  columns"]
-    lines += [f"    {column:<20}{kind}" for column, kind in spec.required.items()]
-    lines += [f"    {column:<20}{kind} (optional)" for column, kind in spec.optional.items()]
-    print("\n".join([*lines, "", f"convert it:  {command}"]))
+    print(json.dumps(report) if args.json else text.hub_text(report))
     return EXIT_NOT_THERE

@@ -1,25 +1,67 @@
 """Values of any kind as lines for people, and as JSON."""
 
 import math
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
 
-_TEXT, _ITEMS, _ENTRIES = 300, 12, 200
+from grain_molmo.tools.colour import paint
+
+_TEXT, _ITEMS, _ENTRIES, _NARROWEST = 300, 12, 200, 12
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Aligned columns; the first `left` of them to the left, the others to the right."""
+    """Aligned columns; the first `left` of them to the left, the others to the right.
+
+    On a terminal the headings are bold, and the widest columns to the left are cut to its width.
+    """
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    _fit(widths, left, terminal_width())
+    header, *lines = (
+        "  "
+        + "  ".join(
+            _cut(cell, width).ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (headings, *rows)
+    )
+    return "\n".join([paint(header, "heading"), *lines])
+
+
+def ruled_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns aligned: the first to the left, numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = [
         "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(pairs)
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for pairs in (list(zip(row, widths, strict=True)) for row in (headings, *rows))
+        for row in cells
     ]
-    return "\n".join(f"  {line}" for line in lines)
+    return "\n".join([paint(lines[0], "heading"), "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None if it is none, so that nothing needs to be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _fit(widths: list[int], left: int, room: int | None) -> None:
+    """Narrows the columns to the left, the widest first, until the table has room, or nothing can be cut."""
+    while room is not None and 2 * len(widths) + sum(widths) > room:
+        widest = max(range(left), key=lambda i: widths[i], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def human_bytes(number: int) -> str:
@@ -68,11 +110,16 @@ def _lines(value: Mapping[str, Any], indent: int) -> Iterator[str]:
         elif isinstance(entry, list | tuple) and any(isinstance(item, Mapping) for item in entry):
             yield head.rstrip()
             for item in entry[:_ITEMS]:
-                yield f"{' ' * indent}  - {_one_line(item)}"
+                yield f"{' ' * indent}  - {one_line(item)}"
             if len(entry) > _ITEMS:
                 yield f"{' ' * indent}  … {len(entry) - _ITEMS} more"
         else:
             yield head + _one_line(entry)
+
+
+def one_line(value: Any, most: int = _TEXT) -> str:
+    """Any value on a line, cut to so many characters."""
+    return _cut(_one_line(value), most)
 
 
 def _one_line(value: Any) -> str:
@@ -89,6 +136,8 @@ def _one_line(value: Any) -> str:
         return f"{list(value.shape)} {value.dtype}"
     if isinstance(value, np.ndarray):
         value = (value.astype(float).round(2) if value.dtype.kind in "fV" else value).tolist()
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if isinstance(value, Mapping):
         return "  ".join(f"{printable(str(key))}: {_one_line(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):

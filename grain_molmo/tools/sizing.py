@@ -24,8 +24,9 @@ from grain_molmo.errors import ConfigError
 from grain_molmo.pods import MFU, MOLMO2_4B, Needs, Pod, needs, problems
 from grain_molmo.pods.chips import GB
 from grain_molmo.stages import STAGES
-from grain_molmo.tools.bench import loader as loader_bench
-from grain_molmo.tools.bench.report import table
+from grain_molmo.tools.arguments import stage_name
+from grain_molmo.tools.colour import paint
+from grain_molmo.tools.readable import ruled_table
 
 _TYPICAL_EXAMPLES_PER_ROW = {"pretraining": 3.6, "sft": 5.6, "long_context": 13.1}
 """Where nothing was measured: as `grain-molmo bench packing` draws them."""
@@ -134,11 +135,23 @@ def size_up(pod: Pod, stage: str, measured: Measured | None, mfu: float = MFU) -
     )
 
 
+EXAMPLES = (
+    ("what each stage asks of every host, pod by pod", ""),
+    ("a pod's steps, memory and rows a second", "v5e-16"),
+    ("the same of one stage, at another share of the chips' peak", "v5e-16 v6e-16 --stage sft --mfu 0.4"),
+    ("whether hosts like this one keep up: measured here, a minute a stage", "v5e-16 --measure"),
+    ("the same with what `grain-molmo bench loader --json` wrote", "v5e-16 --measured pretraining.json sft.json"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("pods", nargs="*", metavar="POD", help="such as v5e-16 (all)")
-    parser.add_argument("--stage", choices=list(STAGES), help="(all three)")
-    source = parser.add_mutually_exclusive_group()
+    what = parser.add_argument_group("what is asked")
+    what.add_argument("pods", nargs="*", metavar="POD", help="such as v5e-16 (all)")
+    what.add_argument("--stage", type=stage_name, choices=list(STAGES), help="(all three)")
+    what.add_argument("--mfu", type=_share, default=MFU, metavar="F", help=f"share of the peak that a step has ({MFU})")
+    given = parser.add_argument_group("what there is to give")
+    source = given.add_mutually_exclusive_group()
     source.add_argument(
         "--measured",
         type=Path,
@@ -148,11 +161,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="`grain-molmo bench loader --json`, a stage each",
     )
     source.add_argument("--measure", action="store_true", help="run that benchmark now, for a minute a stage")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what --measure reads (sample data)")
-    parser.add_argument("--tokenizer", default="bytes", help='of --measure: file, folder, hub name or "bytes" (bytes)')
-    parser.add_argument("--crop-ms", type=float, metavar="MS", help="a thread takes for a crop (as measured)")
-    parser.add_argument("--plan-us", type=float, metavar="US", help="planning takes for an example (as measured)")
-    parser.add_argument("--mfu", type=_share, default=MFU, help=f"share of the peak that a step reaches ({MFU})")
+    given.add_argument("--data-dir", type=Path, metavar="DIR", help="what --measure reads (sample data)")
+    given.add_argument(
+        "--tokenizer", default="bytes", metavar="T", help='of --measure: file, folder, hub name or "bytes" (bytes)'
+    )
+    given.add_argument("--crop-ms", type=float, metavar="MS", help="a thread takes for a crop (as measured)")
+    given.add_argument("--plan-us", type=float, metavar="US", help="planning takes for an example (as measured)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -178,6 +192,8 @@ def run(args: argparse.Namespace) -> int:
     sizings = [size_up(pod, stage, measured.get(stage), args.mfu) for stage in stages for pod in pods]
     if args.json:
         print(json.dumps(_as_json(sizings, measured, args.mfu)))
+    elif not measured and not args.pods:
+        print("\n\n".join(_overview(sizings, args.mfu)))
     else:
         print("\n\n".join(_describe(sizings, measured, args.mfu)))
     return 0
@@ -210,6 +226,8 @@ def _measure(args: argparse.Namespace, stages: Iterable[str]) -> Iterable[tuple[
         ]
         words += ["--steps", "9", "--rows", "24"] if args.data_dir is None else ["--data-dir", str(args.data_dir)]
         parser = argparse.ArgumentParser()
+        from grain_molmo.tools.bench import loader as loader_bench  # here, so that --help needs no loader
+
         loader_bench.add_arguments(parser)
         report = loader_bench.run(parser.parse_args(words))
         yield Measured.of(vars(report), "this machine")
@@ -234,16 +252,40 @@ def _costing(measured: Mapping[str, Measured], crop_ms: float | None, plan_us: f
     return changed
 
 
-_HEADER = (
+_ASKED = (
     *("pod", "hosts", "mesh", "batch", "a host", "passes", "step, s", "device GB", "host GB"),
-    *("rows/s", "examples/s", "MB/s", "threads", "planned/s", "keeps up"),
+    *("rows/s", "examples/s", "planned/s"),
 )
+_GIVEN = ("MB/s", "threads", "keeps up")
+
+
+def _about_the_model(mfu: float) -> str:
+    return f"A model of {MOLMO2_4B.params / 1e9:.1f} billion parameters at {mfu:.0%} of the chips' peak."
+
+
+def _overview(sizings: Sequence[Sizing], mfu: float) -> Iterable[str]:
+    """A line a pod, where nothing is measured and no pod was asked for."""
+    stages = list(dict.fromkeys(sizing.stage for sizing in sizings))
+    by_pod: dict[str, list[Sizing]] = {}
+    for sizing in sizings:
+        by_pod.setdefault(sizing.pod.name, []).append(sizing)
+    rows = [
+        [name, mine[0].pod.hosts, mine[0].pod.threads, *(f"{sizing.examples_per_s:.1f}" for sizing in mine)]
+        for name, mine in by_pod.items()
+    ]
+    yield f"{_about_the_model(mfu)} Examples a second that each host must render, by stage:"
+    yield ruled_table(("pod", "hosts", "threads", *stages), rows)
+    yield from dict.fromkeys(problem for sizing in sizings for problem in sizing.problems)
+    yield (
+        f"steps, memory and rows of one:  {paint('grain-molmo size v5e-16', 'hint')}\n"
+        f"whether hosts like this keep up:  {paint('grain-molmo size v5e-16 --measure', 'hint')}"
+    )
 
 
 def _describe(sizings: Sequence[Sizing], measured: Mapping[str, Measured], mfu: float) -> Iterable[str]:
     yield (
-        f"A model of {MOLMO2_4B.params / 1e9:.1f} billion parameters at {mfu:.0%} of the chips' peak. The mesh is data "
-        "x fsdp x context; rows/s, examples/s, MB/s and threads are each host's; every host plans all examples."
+        f"{_about_the_model(mfu)} The mesh is data x fsdp x context; rows/s, examples/s, MB/s and threads are each "
+        "host's; every host plans all examples."
     )
     for stage in dict.fromkeys(sizing.stage for sizing in sizings):
         known = measured.get(stage)
@@ -254,9 +296,22 @@ def _describe(sizings: Sequence[Sizing], measured: Mapping[str, Measured], mfu: 
             else f"not measured: about {_TYPICAL_EXAMPLES_PER_ROW[stage]} examples a row"
         )
         mine = [sizing for sizing in sizings if sizing.stage == stage]
-        yield f"{stage}: {about}\n\n{table(_HEADER, [_cells(sizing) for sizing in mine])}"
-        yield from (problem for sizing in mine for problem in sizing.problems)
+        header = (*_ASKED, *_GIVEN) if known else _ASKED
+        lines = ruled_table(header, [_cells(sizing)[: len(header)] for sizing in mine]).splitlines()
+        if known:
+            lines[2:] = [_paint_verdict(line, sizing) for line, sizing in zip(lines[2:], mine, strict=True)]
+        yield f"{paint(stage, 'heading')}: {about}\n\n" + "\n".join(lines)
+        yield from (paint(problem, "warning") for sizing in mine for problem in sizing.problems)
         yield from _advice(stage, mine)
+    if not measured:
+        words = "size " + " ".join(dict.fromkeys(sizing.pod.name for sizing in sizings)) + " --measure"
+        yield f"whether hosts like this keep up:  {paint(f'grain-molmo {words}', 'hint')}"
+
+
+def _paint_verdict(line: str, sizing: Sizing) -> str:
+    """The line of a table with its last column coloured."""
+    style = {"yes": "good", "tig": "warning"}.get(sizing.verdict[:3], "bad")
+    return line.removesuffix(sizing.verdict) + paint(sizing.verdict, style)
 
 
 def _cells(sizing: Sizing) -> tuple[str, ...]:
@@ -274,9 +329,9 @@ def _cells(sizing: Sizing) -> tuple[str, ...]:
         f"{host:.0f} of {pod.host.memory_bytes / GB:.0f}",
         f"{asked.host_rows_per_s:.2f}",
         f"{sizing.examples_per_s:.1f}",
+        f"{sizing.planned_per_s:.0f}",
         "-" if sizing.read_bytes_per_s is None else f"{sizing.read_bytes_per_s / 1e6:.1f}",
         f"- of {pod.threads}" if sizing.threads is None else f"{sizing.threads:.1f} of {pod.threads}",
-        f"{sizing.planned_per_s:.0f}",
         sizing.verdict,
     )
 

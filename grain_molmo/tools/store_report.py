@@ -179,15 +179,18 @@ class MediaReport:
     Attributes:
         kind: "image", "video" or "frames".
         per_record: smallest and largest number of them in a record.
-        min_size, max_size: (width, height) of the smallest and largest by area, pixels.
+        min_size, median_size, max_size: (width, height) of the smallest, middle and largest by area, pixels.
         seconds: shortest and longest duration; None of pictures.
+        median_seconds: the middle duration; None of pictures.
     """
 
     kind: str
     per_record: tuple[int, int]
     min_size: tuple[int, int]
+    median_size: tuple[int, int]
     max_size: tuple[int, int]
     seconds: tuple[float, float] | None
+    median_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -197,11 +200,13 @@ class RecordsReport:
     Attributes:
         read: how many were looked at.
         columns: type of each field of the annotations.
+        values: of each field the first that is not empty; None if all are.
         media: of each kind that occurs.
     """
 
     read: int
     columns: dict[str, str]
+    values: dict[str, Any]
     media: tuple[MediaReport, ...]
 
 
@@ -213,8 +218,14 @@ def report_records(data_dir: Path, name: str, splits: Sequence[str], first: int 
     return RecordsReport(
         read=len(records),
         columns={key: type_of([record.annotation.get(key) for record in records]) for key in columns},
+        values={key: _first_of([record.annotation.get(key) for record in records]) for key in columns},
         media=tuple(_report_media(records)),
     )
+
+
+def _first_of(values: Sequence[Any]) -> Any:
+    """The first value that is there and not empty, or None."""
+    return next((value for value in values if isinstance(value, np.ndarray) or value not in (None, "", [], {})), None)
 
 
 def _report_media(records: Sequence[Record]) -> Iterator[MediaReport]:
@@ -224,8 +235,15 @@ def _report_media(records: Sequence[Record]) -> Iterator[MediaReport]:
         counts = [len(some) for some in by_record]
         sizes = sorted(((ref.width, ref.height) for ref in refs), key=lambda wh: wh[0] * wh[1])
         seconds = sorted(ref.video.duration_s for ref in refs if ref.video is not None)
-        lasting = (seconds[0], seconds[-1]) if seconds else None
-        yield MediaReport(kind, (min(counts), max(counts)), sizes[0], sizes[-1], lasting)
+        yield MediaReport(
+            kind=kind,
+            per_record=(min(counts), max(counts)),
+            min_size=sizes[0],
+            median_size=sizes[len(sizes) // 2],
+            max_size=sizes[-1],
+            seconds=(seconds[0], seconds[-1]) if seconds else None,
+            median_seconds=seconds[len(seconds) // 2] if seconds else None,
+        )
 
 
 def type_of(values: Iterable[Any]) -> str:

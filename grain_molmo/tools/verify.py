@@ -1,8 +1,8 @@
 """Says whether a store is sound: checksums of all files, every annotation record, every reference to media.
 
 Each finding names the file and the record, and what to do. Media are taken to be what was stored if their shard has its
-checksum; --decode computes each medium's own SHA-256, too, and decodes it. Exit codes: 0 sound, 1 damaged, 2 wrong
-usage. Warnings (files of unfinished conversions, files without checksum) leave it at 0.
+checksum; --decode computes each medium's own SHA-256, too, and decodes it. Warnings (files of unfinished conversions,
+files without checksum) leave the exit code at 0.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from grain_molmo.errors import MediaError
 from grain_molmo.store import MediaRef, resolve_data_dir
 from grain_molmo.store.verify import Report, num_bytes_of_shards, verify_store
 from grain_molmo.tools.arguments import whole_number
+from grain_molmo.tools.colour import paint
 from grain_molmo.tools.readable import human_bytes
 from grain_molmo.vision.image import decode_image
 from grain_molmo.vision.prepared import PreparedFrames
@@ -25,6 +26,12 @@ from grain_molmo.vision.video_pixels import upright_size
 from grain_molmo.vision.video_stream import open_video
 
 EXIT_SOUND, EXIT_DAMAGED = 0, 1
+EXIT_CODES = {0: "sound", 1: "damaged, or failed"}
+EXAMPLES = (
+    ("a whole store", "--data-dir DATA"),
+    ("only the sizes of files, in a moment", "--quick --data-dir DATA"),
+    ("a set, with every picture decoded, on eight threads", "pixmo-cap --decode --threads 8 --data-dir DATA"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(report: Report, args: argparse.Namespace) -> str:
-    lines = [f"DAMAGED  {finding}" for finding in report.damage]
-    lines += [f"warning  {finding}" for finding in report.warnings]
+    lines = [f"{paint('DAMAGED', 'bad')}  {finding}" for finding in report.damage]
+    lines += [f"{paint('warning', 'warning')}  {finding}" for finding in report.warnings]
     depth = "sizes of shards only" if args.quick else "all media decoded" if args.decode else "media not decoded"
     lines.append(
         f"{report.sets:,} sets, {report.records:,} records, {report.media:,} media in {report.files:,} files "
         f"({human_bytes(report.num_bytes)}; {depth}): "
-        + (f"{len(report.damage):,} findings" if report.damage else "sound")
+        + (paint(f"{len(report.damage):,} findings", "bad") if report.damage else paint("sound", "good"))
     )
     return "\n".join(lines)
 

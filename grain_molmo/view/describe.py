@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,10 +93,15 @@ def _example(dataset: Dataset, index: int, rng: np.random.RandomState) -> tuple[
 
 
 def _encoded(encoder: Encoder, draw: Draw) -> tuple[EncodedExample | None, str]:
+    """The example as tokens, one without an answer as a prompt; and why it cannot be learned from, if so."""
     try:
         return encoder(draw), ""
     except Exception as error:  # as above
-        return None, _words_of(error)
+        problem = _words_of(error)
+    try:
+        return replace(encoder, stage=replace(encoder.stage, kind="prompts"))(draw), problem
+    except Exception:  # the first one says more
+        return None, problem
 
 
 def _words_of(error: Exception) -> str:

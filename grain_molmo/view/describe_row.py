@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from grain_molmo.attention import LookAhead, attention_blocks, attention_keys
+from grain_molmo.attention import LookAhead, Queries, attention_blocks, attention_keys
 from grain_molmo.render import ExampleInfo
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
@@ -18,6 +18,7 @@ from grain_molmo.view.row_view import ExampleView, Frame, Row, View, describe_ro
 
 _MAP_SIDE = 128
 """Blocks along the side of the map of attention."""
+_NO_BRANCH = np.iinfo(np.int32).max
 _MODES: dict[LookAhead, str] = {
     None: "each token sees what came before it",
     "image_tokens": "the tokens of pictures also see all others of their example's pictures",
@@ -70,11 +71,13 @@ def attention_map(row: Row, mode: LookAhead, special_base: int) -> np.ndarray:
         key: jnp.pad(jnp.asarray(row[key]), (0, -length % size))[None]
         for key in ("input_tokens", "segment_ids", "subsegment_ids")
     }
-    blocks = attention_blocks(*attention_keys(padded, mode, special_base), size, size)
-    in_use_nS = np.asarray(padded["segment_ids"][0]).reshape(-1, size) > 0
-    # Padding asks for everything, but nobody reads what it gets.
-    seen = np.asarray(blocks.some[0], np.uint8) + np.asarray(blocks.every[0], np.uint8)
-    return seen * in_use_nS.any(axis=1, keepdims=True)
+    queries, keys = attention_keys(padded, mode, special_base)
+    valid = padded["segment_ids"] > 0
+    # Padding asks for everything, so that no query is left without a key; nobody reads what it gets.
+    branch, order, picture = queries
+    asking = Queries(jnp.where(valid, branch, _NO_BRANCH), jnp.where(valid, order, -1), jnp.where(valid, picture, -1))
+    blocks = attention_blocks(asking, keys, size, size)
+    return np.asarray(blocks.some[0], np.uint8) + np.asarray(blocks.every[0], np.uint8)
 
 
 def _card(example: ExampleView, where: tuple[str | int, ...], max_stills: int) -> ExampleCard:

@@ -215,7 +215,9 @@ def join_frames(spans: Sequence[Span]) -> list[Span]:
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, int, Any]]:
-    """(start, stop, value) of each run of equal values."""
+    """(start, stop, value) of each run of equal values; none of no values."""
+    if not len(values):
+        return
     changes = np.flatnonzero(values[1:] != values[:-1]) + 1
     for start, stop in itertools.pairwise([0, *changes.tolist(), len(values)]):
         yield start, stop, values[start]

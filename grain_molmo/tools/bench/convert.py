@@ -24,13 +24,16 @@ from PIL import Image
 
 from grain_molmo.errors import StoreError
 from grain_molmo.store import AnnotationSource
-from grain_molmo.tools.bench.report import Report, positive, table, timed
-from grain_molmo.tools.readable import human_bytes
+from grain_molmo.tools.bench.report import Report, positive, timed
+from grain_molmo.tools.readable import human_bytes, ruled_table
 
 BASELINE = "array_record alone"
 _NAME, _SPLIT = "pixmo_docs", "train_charts"
 _PICTURES = 16
 _ROW_GROUP = 10_000
+
+
+EXAMPLES = (("a smaller one", "--rows 1000 --n-procs 1"), ("the whole", ""))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,5 +155,5 @@ def _describe(rows: int, figures: dict[str, Any]) -> list[str]:
     header = ("processes", "rows/s", "ratio", "largest process", "store", "opens in", "verified/s")
     return [
         f"{rows:,} rows; {BASELINE} writes {figures['baseline_rows_per_s']:,.0f} a second.",
-        table(header, lines),
+        ruled_table(header, lines),
     ]

@@ -34,7 +34,8 @@ from converters.processes import Runner, in_this_process
 from converters.request import SetRequest
 from grain_molmo.store import AnnotationSource, MediaStore, content_key
 from grain_molmo.tools.bench.fetch_server import GONE_HOST, KINDS, PRIVATE_HOST, picture, serving
-from grain_molmo.tools.bench.report import Report, positive, speed_ratio, table, timed
+from grain_molmo.tools.bench.report import Report, positive, speed_ratio, timed
+from grain_molmo.tools.readable import ruled_table
 
 OURS, BASELINE = "ImageFetcher", "httpx.Client in threads"
 _HOSTS = 40
@@ -49,6 +50,9 @@ class Case:
     kind: str
     number: int
     reason: str | None
+
+
+EXAMPLES = (("a smaller one", "--urls 200 --good 50 --rounds 1"), ("the whole", ""))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -220,11 +224,11 @@ def _describe(figures: dict[str, Any], policy: FetchPolicy) -> list[str]:
     speeds = [(name, f"{speed:,.0f}") for name, speed in good["pictures_per_s"].items()]
     grown = mixed["peak_bytes"] - mixed["peak_bytes_before"]
     return [
-        table(("kind of URL", "URLs", "outcome"), rows),
+        ruled_table(("kind of URL", "URLs", "outcome"), rows),
         f"{mixed['urls']:,} URLs became a store in {mixed['seconds']:.1f} s ({mixed['urls_per_s']:,.0f} a second) with "
         f"{policy.connections} connections, {policy.per_host} a host, {policy.attempts} attempts, silence of "
         f"{policy.read_timeout_s:g} s. Memory: {mixed['peak_bytes'] / 1e6:,.0f} MB at most, {grown / 1e6:,.0f} MB more "
         "than before.",
         "\n".join(mixed["wrong"]) or "Every URL came to what it should.",
-        table((f"{good['pictures']:,} good pictures", "pictures/s"), speeds) + f"\nratio {good['ratio']:.2f}",
+        ruled_table((f"{good['pictures']:,} good pictures", "pictures/s"), speeds) + f"\nratio {good['ratio']:.2f}",
     ]

@@ -29,14 +29,15 @@ from converters.sample.text import caption
 from grain_molmo.datasets.pixmo import PixMoCap
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.render import ImageBuffers, render_rows
 from grain_molmo.slots import PictureSlot
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.bench.pictures import Picture, decode_and_resize, read_pictures, sample_pictures
-from grain_molmo.tools.bench.report import Report, Seconds, positive, speed_ratio, table, time_in_turn
+from grain_molmo.tools.bench.report import Report, Seconds, positive, speed_ratio, time_in_turn
+from grain_molmo.tools.readable import ruled_table
 from grain_molmo.vision.crops import render_crops, select_tiling
 from grain_molmo.vision.image import decode_image
 from grain_molmo.vision.resize import use_one_opencv_thread
@@ -54,11 +55,17 @@ Batch = list[list[int]]  # numbers of the pictures in each row
 Work = Callable[[], object]
 
 
+EXAMPLES = (
+    ("sample pictures", ""),
+    ("pictures of your own, on 1, 2, 4 and 8 threads", "--media PICTURES --threads 2 4 8"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
     parser.add_argument("--media", type=Path, metavar="DIR", help="folder of pictures; default: sample pictures")
     parser.add_argument("--pictures", type=positive, default=128, metavar="N", help="pictures to use at most (128)")
-    parser.add_argument("--tokenizer", default="bytes", help='file, folder, hub name or "bytes" (bytes)')
+    parser.add_argument("--tokenizer", default="bytes", metavar="T", help='file, folder, hub name or "bytes" (bytes)')
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="times that each is measured (7)")
     parser.add_argument(
         "--threads", type=positive, nargs="*", default=[2, 4], metavar="N", help="also with so many threads (2 4)"
@@ -275,10 +282,10 @@ def _describe(settings: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         f"{figures['pictures']} pictures of {settings['media']}, {figures['mean_megapixels']:.2f} megapixels and "
         f"{figures['mean_crops']:.1f} crops on average; {left_out} files left out{f' ({reasons})' if reasons else ''}; "
         f"tokenizer {settings['tokenizer']}",
-        table(
+        ruled_table(
             ("one thread", "examples/s", "ratio to crop", "ratio to canvas"),
             [(*row, *[""] * (4 - len(row))) for row in speeds],
         ),
-        table(("threads", "examples/s", "x one thread", "baseline x one thread", "ratio to crop"), threads),
-        table(("step", "ms an example"), steps),
+        ruled_table(("threads", "examples/s", "x one thread", "baseline x one thread", "ratio to crop"), threads),
+        ruled_table(("step", "ms an example"), steps),
     ]

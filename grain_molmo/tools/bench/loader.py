@@ -36,9 +36,10 @@ from grain_molmo.render import ExampleInfo, batch_bytes
 from grain_molmo.rng import example_rng
 from grain_molmo.stages import STAGES, Stage
 from grain_molmo.stats import BatchInfo, Seconds, limited_by
-from grain_molmo.tools.arguments import seconds
+from grain_molmo.tools.arguments import seconds, stage_name
 from grain_molmo.tools.bench.pictures import decode_and_resize
-from grain_molmo.tools.bench.report import Report, positive, table, timed
+from grain_molmo.tools.bench.report import Report, positive, timed
+from grain_molmo.tools.readable import ruled_table
 from grain_molmo.vision.lazy import LazyImage
 from grain_molmo.vision.resize import use_one_opencv_thread
 
@@ -99,15 +100,22 @@ class _Round:
         return self.num_pictures / self.seconds
 
 
+EXAMPLES = (
+    ("sample data", ""),
+    ("a store, with a step that takes as long as yours", "--data-dir DATA --stage pretraining --step-seconds 0.5"),
+    ("figures for grain-molmo size", "--data-dir DATA --json"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="converted datasets; default: sample data")
-    parser.add_argument("--stage", choices=list(STAGES), default="pretraining", help="(pretraining)")
+    parser.add_argument("--stage", type=stage_name, choices=list(STAGES), default="pretraining", help="(pretraining)")
     parser.add_argument("--batch-size", type=positive, default=8, metavar="N", help="rows (8)")
     parser.add_argument("--steps", type=positive, default=30, metavar="N", help="batches in all (30)")
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="loaders to share them among (3)")
     parser.add_argument("--threads", type=positive, default=4, metavar="N", help="of the loader and the ceiling (4)")
-    parser.add_argument("--tokenizer", default="bytes", help='file, folder, hub name or "bytes" (bytes)')
+    parser.add_argument("--tokenizer", default="bytes", metavar="T", help='file, folder, hub name or "bytes" (bytes)')
     parser.add_argument("--rows", type=positive, default=64, metavar="N", help="rows of each sample set (64)")
     parser.add_argument(
         "--step-seconds", type=seconds, default=0.0, metavar="S", help="what the consumer takes over a batch (0)"
@@ -314,6 +322,6 @@ def _describe(settings: LoaderSettings, figures: dict[str, Any]) -> list[str]:
     return [
         f"stage {settings.stage}, {settings.batch_size} rows a batch, {settings.threads} threads, tokenizer "
         f"{settings.tokenizer}, {settings.steps} batches in {settings.rounds} rounds, {settings.step_s:g} s a step",
-        table(("", "measured"), rows),
+        ruled_table(("", "measured"), rows),
         f"What sets the pace: {figures['limited_by']}. The consumer waited {figures['waiting']:.2%} of the time.",
     ]

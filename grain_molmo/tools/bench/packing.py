@@ -33,8 +33,9 @@ from grain_molmo.packing.rows import PackedRows, PlannedExample, PlanPhase
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, Row
 from grain_molmo.tools.bench.packing_lengths import MIXTURES, Rows, rows_of, stored_examples
-from grain_molmo.tools.bench.report import Report, positive, table
+from grain_molmo.tools.bench.report import Report, positive
 from grain_molmo.tools.index import add_run_arguments, encoder_of
+from grain_molmo.tools.readable import ruled_table
 
 OURS, KNAPSACK, FIRST_FIT = "ours", "published knapsack", "first fit, 32 rows"
 _CHUNK = 1000
@@ -131,6 +132,9 @@ class Tally:
             "held_bytes_most": max(self.held_crops) * crop_bytes,
             "held_bytes_mean": statistics.mean(self.held_crops) * crop_bytes,
         }
+
+
+EXAMPLES = (("drawn lengths", ""), ("those of a stage over a store", "--data-dir DATA --stage sft --examples 500"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -269,7 +273,7 @@ def _describe(name: str, mixture: Rows, figures: dict[str, Any]) -> list[str]:
         return [f"{name}: too few examples for a row of the published knapsack; give more --examples"]
     verdict = "at least as full as" if figures["at_least_as_full"] else "LESS FULL than"
     return [
-        f"{name}: rows of {mixture.max_tokens:,} tokens and {mixture.max_crops} crops\n\n{table(header, rows)}",
+        f"{name}: rows of {mixture.max_tokens:,} tokens and {mixture.max_crops} crops\n\n{ruled_table(header, rows)}",
         f"Ours is {verdict} the published knapsack ({figures['rows_fill_ratio']:.4f} of its fill) and packs "
         f"{figures['speed_ratio']:.0f} times as fast.\n"
         f"Planning beyond encode: draw {plan['draw_us']:.1f} + pack {plan['pack_us']:.1f} = {plan['sum_us']:.1f} µs "

@@ -28,27 +28,31 @@ from grain_molmo.encode import EncodedExample, Encoder
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.loader import Loader, make_loader
 from grain_molmo.loader_state import pack_state
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.rows import PackedRows
 from grain_molmo.planned import ExamplePlanner, PlannedExample
 from grain_molmo.stage_data import open_datasets, plan_phases
 from grain_molmo.stages import STAGES, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
-from grain_molmo.tools.arguments import whole_number
+from grain_molmo.tools.arguments import stage_name, whole_number
 from grain_molmo.tools.bench.loader import convert_sample
 from grain_molmo.tools.bench.plan_data import repeated_stage, write_repeated_index
-from grain_molmo.tools.bench.report import Report, positive, table
+from grain_molmo.tools.bench.report import Report, positive
+from grain_molmo.tools.readable import ruled_table
 
 _SEED = 0
 _EXAMPLES_A_ROW = 8  # at most, on average: how many draws the index must hold for
 _LEAST_ROWS, _LEAST_STEPS = 3072, 3  # planned to measure a step, the latter with an index
 
 
+EXAMPLES = (("sample data", ""), ("a store, batches of 256 rows", "--data-dir DATA --batch-sizes 256 --at 10 1000"))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="converted datasets; default: sample data")
-    parser.add_argument("--stage", choices=list(STAGES), default="pretraining", help="(pretraining)")
-    parser.add_argument("--tokenizer", default="bytes", help='file, folder, hub name or "bytes" (bytes)')
+    parser.add_argument("--stage", type=stage_name, choices=list(STAGES), default="pretraining", help="(pretraining)")
+    parser.add_argument("--tokenizer", default="bytes", metavar="T", help='file, folder, hub name or "bytes" (bytes)')
     rows_help = "rows of each sample set, 16 or more (64)"
     parser.add_argument("--rows", type=whole_number(16), default=64, metavar="N", help=rows_help)
     parser.add_argument("--size", type=positive, default=500_000, metavar="N", help="examples of a set (500000)")
@@ -264,10 +268,10 @@ def _describe(settings: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         f"{settings['size']:,} examples: {any_step['examples_a_row']:.1f} examples a row, "
         f"{any_step['encode_cpu_us']:,.0f} µs of a processor to encode one",
         "Planning a global batch, on every host; a training step that takes longer hides it:\n\n"
-        + table(("rows", "with index", "CPU", "without", "CPU", "of it encoding", "ratio", "steps"), steps),
+        + ruled_table(("rows", "with index", "CPU", "without", "CPU", "of it encoding", "ratio", "steps"), steps),
         f"The index: {index['bytes'] / 1e6:,.0f} MB, looked into first in {_time(index['first_look_s'])}.",
         "The first batch, rows of one a step, from a new loader:\n\n"
-        + table(("at step", "with index", "without", "state, bytes", "planned to there in"), starts),
+        + ruled_table(("at step", "with index", "without", "state, bytes", "planned to there in"), starts),
     ]
 
 

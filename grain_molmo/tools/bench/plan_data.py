@@ -17,7 +17,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ExampleError
 from grain_molmo.indexing import write_epoch
 from grain_molmo.lengths import UNUSABLE, LengthFiles, Lengths, pack_lengths
-from grain_molmo.packing.mixture import Draw
+from grain_molmo.packing.draw import Draw
 from grain_molmo.rng import example_rng
 from grain_molmo.stage_data import open_datasets
 from grain_molmo.stages import Stage

@@ -21,7 +21,8 @@ from grain_molmo.store import AnnotationSource, RecordReader, ShardInfo, SplitMa
 from grain_molmo.store.files import shard_file
 from grain_molmo.store.manifest import save_manifest
 from grain_molmo.store.shards import ANNOTATION_OPTIONS, write_shard
-from grain_molmo.tools.bench.report import Report, positive, table, timed
+from grain_molmo.tools.bench.report import Report, positive, timed
+from grain_molmo.tools.readable import ruled_table
 
 OURS, GRAIN = "RecordReader", "grain.sources.ArrayRecordDataSource"
 _RECORD_BYTES = 1024
@@ -34,6 +35,9 @@ class Readable(Protocol):
     """Records by number."""
 
     def __getitem__(self, index: int, /) -> bytes: ...
+
+
+EXAMPLES = (("a smaller one", "--records 1000 --rounds 2 --manifest-shards 10"), ("the whole", ""))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +144,7 @@ def _describe(figures: dict[str, Any]) -> list[str]:
     ]
     manifest = figures["manifest"]
     return [
-        table(("records a shard", f"{OURS}, records/s", f"{GRAIN}, records/s", "ratio"), rows),
+        ruled_table(("records a shard", f"{OURS}, records/s", f"{GRAIN}, records/s", "ratio"), rows),
         f"A set of {manifest['records']:,} records in {manifest['shards']:,} shards opens in "
         f"{manifest['open_s'] * 1e3:.1f} ms and holds {manifest['held_bytes'] / 1e6:.2f} MB "
         f"(at most {manifest['peak_bytes'] / 1e6:.2f} MB on the way); no shard is opened.",

@@ -90,20 +90,6 @@ def speed_ratio(ours: Seconds, baseline: Seconds) -> float:
     return statistics.median(theirs / own for own, theirs in zip(ours, baseline, strict=True))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns aligned: the first to the left, numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
 def print_report(report: Report, *, as_json: bool) -> None:
     """Prints one JSON object, or the machine and the tables."""
     if as_json:

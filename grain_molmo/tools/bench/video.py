@@ -35,7 +35,8 @@ from av.video.stream import VideoStream
 from converters.sample.clips import ClipFormat, can_encode
 from grain_molmo.errors import MediaError
 from grain_molmo.tools.bench.clips import cached_clip
-from grain_molmo.tools.bench.report import Report, positive, speed_ratio, table, time_in_turn
+from grain_molmo.tools.bench.report import Report, positive, speed_ratio, time_in_turn
+from grain_molmo.tools.readable import ruled_table
 from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH, render_frame
 from grain_molmo.vision.frames import FrameSampling, sample_times
 from grain_molmo.vision.prepared import PreparedFrames, prepare_frames, psnr_db
@@ -60,6 +61,12 @@ class Clip:
     info: VideoInfo
     times_s: np.ndarray
     asked_s: np.ndarray
+
+
+EXAMPLES = (
+    ("clips drawn here", ""),
+    ("videos of your own, too, and clips kept for the next time", "--media VIDEOS --cache CLIPS"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -223,7 +230,7 @@ def _describe(figures: dict[str, Any]) -> list[str]:
         for name, found in figures["clips"].items()
     ]
     header = ("clip", "size", "frames", "shown", f"{SEQUENTIAL}/s", "ours/s", "prepared/s", "ratio", "prepared ratio")
-    paragraphs = [table((*header, "PSNR dB", "bytes"), rows)]
+    paragraphs = [ruled_table((*header, "PSNR dB", "bytes"), rows)]
     different = [name for name, found in figures["clips"].items() if not found["same_frames"]]
     paragraphs.append(f"other frames than the baseline: {', '.join(different)}" if different else "Same frames in all.")
     if memory := figures["memory"]:
