@@ -20,16 +20,13 @@ from grain_molmo.text.times import time_string
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.readable import jsonable
 from grain_molmo.view.marks import Pointed, held_marks, held_points, pointed_at, tracks_of
-from grain_molmo.view.model import Conversation, ExampleCard, Film, Grid, Picture, Span, Still
+from grain_molmo.view.model import MOST_STILLS, Conversation, ExampleCard, Film, Grid, Picture, Span, Still
 from grain_molmo.view.row_view import Branch, join_frames, pooling_grid, read_conversations
 from grain_molmo.vision.chosen import with_chosen_as_video
 from grain_molmo.vision.crops import FRAME_POOLED, Tiling, frame_pooling, pooling_indices
 from grain_molmo.vision.frames import clip_window
 from grain_molmo.vision.pictures import picture_pixels, picture_size_hw
 from grain_molmo.vision.videos import Video, as_video, default_times
-
-MOST_STILLS = 12
-"""Frames of a video in a strip, if a view is not told."""
 
 _POINTED_SHARE = 2 / 3
 """Of the stills, so many at most are kept for frames that something is pointed at in."""

@@ -151,6 +151,7 @@ def _example(card: ExampleCard, media: MediaSink, anchor: str = "", number: int 
 
 def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
     """Those that there is something for."""
+    drawn = tuple(one for one in drawn if one.url)
     there = {
         "points": any(one.dots for one in drawn),
         "boxes": any(one.boxes for one in drawn),
@@ -158,7 +159,7 @@ def _overlays(drawn: tuple[Drawn, ...]) -> list[tuple[str, str, bool]]:
         "names": any(thing.number for one in drawn for thing in (*one.dots, *one.boxes)),
         "crops": any(one.crops for one in drawn),
         "tokens": any(one.tokens for one in drawn),
-        "large": any(one.url for one in drawn),
+        "large": bool(drawn),
     }
     return [overlay for overlay in OVERLAYS if there[overlay[0]]]
 

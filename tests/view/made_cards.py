@@ -1,6 +1,7 @@
 """Cards made by hand: shapes at known places, hostile text, and as many as one likes."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,18 +79,16 @@ def film(num_stills: int = 3, *, key: str = "film", **settings) -> Film:
 def row(*examples: ExampleCard, max_tokens: int = 100) -> RowCard:
     """The examples side by side, each of 40 tokens, 2 crops and 10 pooled."""
     placed = [
-        ExampleCard(
-            **{
-                **{name: getattr(one, name) for name in ExampleCard.__dataclass_fields__},
-                "place": Place(
-                    (40 * i, 40 * i + 40),
-                    (2 * i, 2 * i + 2),
-                    (10 * i, 10 * i + 10),
-                    branches=((40 * i + 20, 40 * i + 30), (40 * i + 30, 40 * i + 40)),
-                    visual=((40 * i + 1, 40 * i + 11),),
-                    trained=((40 * i + 35, 40 * i + 40),),
-                ),
-            }
+        replace(
+            one,
+            place=Place(
+                (40 * i, 40 * i + 40),
+                (2 * i, 2 * i + 2),
+                (10 * i, 10 * i + 10),
+                branches=((40 * i + 20, 40 * i + 30), (40 * i + 30, 40 * i + 40)),
+                visual=((40 * i + 1, 40 * i + 11),),
+                trained=((40 * i + 35, 40 * i + 40),),
+            ),
         )
         for i, one in enumerate(examples)
     ]

@@ -1,6 +1,7 @@
 """Pages and fragments in headless Chromium, opened from files: what one sees, does and is safe from."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -214,7 +215,7 @@ def test_the_help_opens_and_closes_by_keys(browser, page):
 
 
 def is_seen(browser: Browser, selector: str) -> bool:
-    return browser.run("return document.querySelector(arguments[0]).checkVisibility()", selector)
+    return browser.run("return getComputedStyle(document.querySelector(arguments[0])).display !== 'none'", selector)
 
 
 def test_a_card_s_toggles_hide_what_lies_over_its_pictures(browser, page):
@@ -262,9 +263,7 @@ def test_a_segment_of_a_row_leads_to_its_example(browser, rows_page):
     browser.open_page(rows_page)
     hash_before = browser.run("return location.hash")
 
-    browser.run(
-        "document.querySelectorAll('.gm-bar a')[1].dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))"
-    )
+    browser.click(".gm-bar a:nth-child(2) rect")
 
     assert browser.run("return document.activeElement.id") == "gm-sft-3-1-2"
     top = browser.run("return document.activeElement.getBoundingClientRect().top")
@@ -315,7 +314,6 @@ def test_text_can_be_read_in_both_schemes(browser, page, scheme):
     pairs = [
         *itertools.product(["ink", "quiet", "link"], ["ground", "paper"]),
         *[("ink", f"w{level}") for level in range(1, 6)],
-        *[("quiet", f"w{level}") for level in range(1, 4)],
         ("alarm", "alarm-ground"),
     ]
 
@@ -371,7 +369,8 @@ def test_every_control_has_a_name_and_every_picture_a_text(browser, page):
     browser.open_page(page)
 
     unnamed = browser.run("""
-        const name = (e) => e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?.textContent.trim();
+        const text = (e) => e?.textContent.trim();
+        const name = (e) => e.getAttribute('aria-label') || text(e) || text(e.closest('label'));
         return [...document.querySelectorAll('button, input, a, summary, [role=img]')].filter((e) => !name(e))
           .map((e) => e.outerHTML);""")
 
@@ -428,21 +427,11 @@ def is_colour(pixels: np.ndarray, colour: tuple[int, int, int], within: int = 60
 
 def look_at(browser: Browser, slot: int, image: int = 0) -> tuple[np.ndarray, np.ndarray, float]:
     """(pixels about a card's picture, its (left, top, width, height) in them, device pixels to a CSS pixel)."""
-    browser.run(
-        "document.querySelectorAll('.slot')[arguments[0]].querySelectorAll('img')[arguments[1]].scrollIntoView({block: 'center', inline: 'center'})",
-        slot,
-        image,
-    )
-    browser.wait(
-        "const i = document.querySelectorAll('.slot')[arguments[0]].querySelectorAll('img')[arguments[1]]; return i.complete && i.naturalWidth > 0",
-        slot,
-        image,
-    )
-    left, top, width, height = browser.run(
-        "const b = document.querySelectorAll('.slot')[arguments[0]].querySelectorAll('img')[arguments[1]].getBoundingClientRect(); return [b.left, b.top, b.width, b.height]",
-        slot,
-        image,
-    )
+    found = f"const image = document.querySelectorAll('.slot')[{slot}].querySelectorAll('img')[{image}];"
+    browser.run(f"{found} image.scrollIntoView({{block: 'center', inline: 'center'}})")
+    browser.wait(f"{found} return image.complete && image.naturalWidth > 0")
+    box = f"{found} const box = image.getBoundingClientRect(); return [box.left, box.top, box.width, box.height]"
+    left, top, width, height = browser.run(box)
     scale = browser.run("return devicePixelRatio")
     margin = 12  # a mark on the edge reaches beyond the picture
     pixels = browser.pixels()
@@ -490,10 +479,7 @@ def test_tracks_go_from_place_to_place_and_each_frame_marks_where_they_are(brows
     def decode() -> np.ndarray:
         return np.stack([drawn_blocks(size, [block]) for block in blocks])
 
-    made = film(stills=stills, tracks=(track,), key="moving")
-    made = type(made)(
-        **{**{k: getattr(made, k) for k in made.__dataclass_fields__}, "width": 640, "height": 480, "decode": decode}
-    )
+    made = replace(film(stills=stills, tracks=(track,), key="moving"), width=640, height=480, decode=decode)
     page = write_page(tmp_path / "out", [example(film=made)], title="a track").page
 
     browser.open_page(page)
@@ -526,7 +512,9 @@ def hostile_page(tmp_path_factory) -> Path:
     return write_page(tmp_path_factory.mktemp("hostile") / "out", cards, title=HOSTILE[1], note=HOSTILE[0]).page
 
 
-HACKED = 'return [window.hacked ?? null, document.querySelectorAll(\'img[src="x"], [onerror], [onmouseover], a[href^="javascript"]\').length]'
+HACKED = """
+    const elements = 'img[src="x"], [onerror], [onmouseover], a[href^="javascript"]';
+    return [window.hacked ?? null, document.querySelectorAll(elements).length];"""
 
 
 def test_markup_in_data_is_text_and_nothing_of_it_runs(browser, hostile_page):
