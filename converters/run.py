@@ -46,6 +46,9 @@ def convert(args: argparse.Namespace) -> int:
     except Stopped as stopped:
         code = stopped.exit_code
         log.error("stopped by %s; finished shards are kept: the same command goes on from there", stopped)
+    if code == EXIT_DONE and not (args.dry_run or args.json):
+        only = f" {requests[0].name.replace('_', '-')}" if len(requests) == 1 else ""
+        log.info("what is in it: grain-molmo inspect%s --data-dir %s", only, data_dir)
     together = sum_up(results, data_dir) if args.dry_run else {}
     if args.json:
         print(json.dumps({"ok": code == EXIT_DONE, "data_dir": str(data_dir), "datasets": results, **together}))

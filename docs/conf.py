@@ -1,10 +1,13 @@
 """How the documentation is built: `sphinx-build -W docs build/docs`; pages in Markdown, names from docstrings."""
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
+
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # of notebooks
 
 from grain_molmo import __version__  # noqa: E402
 
@@ -12,8 +15,16 @@ project = "grain_molmo"
 release = version = __version__
 copyright = "the grain_molmo authors"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb", "command_line", "names"]
-exclude_patterns = ["_ext", "notebooks/*.py"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "myst_nb",
+    "command_line",
+    "names",
+    "notebooks",
+]
+exclude_patterns = ["_ext"]
 default_role = "py:obj"  # names in docstrings are links where they are documented, see `_ext/names.py`
 
 nitpick_ignore = [  # made and taken by the library alone
@@ -37,6 +48,7 @@ napoleon_use_rtype = False
 
 # Notebooks are kept without their outputs; the published site runs them, a quick look need not.
 nb_execution_mode = "cache"
+nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True

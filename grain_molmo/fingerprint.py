@@ -80,15 +80,15 @@ def fingerprint(
         "data": _hash(data),
         "tokenizer": reader.tokenizer.fingerprint if reader.tokenizer else "",
         "seed": str(reader.seed),
-        _DETAILS: " ".join([*_short_hashes("stage", stage), *_short_hashes("data", data)]),
+        _DETAILS: " ".join(f"{name}={_hash(value)[:4]}" for name, value in {**stage, **data}.items()),
     }
 
 
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     """Which parts of two fingerprints differ, and which fields and datasets where both tell; "" if none does.
 
-    >>> ours = {"stage": "1", "data": "7", "details": "stage.seq_len=3f2a data.pixmo_cap=77b1"}
-    >>> differences(ours, ours | {"stage": "2", "details": "stage.seq_len=c0de data.pixmo_cap=77b1"})
+    >>> ours = {"stage": "1", "data": "7", "details": "seq_len=3f2a pixmo_cap=77b1"}
+    >>> differences(ours, ours | {"stage": "2", "details": "seq_len=c0de pixmo_cap=77b1"})
     'stage differ (seq_len)'
     """
     parts = [part for part in ours if part != _DETAILS and theirs.get(part) != ours[part]]
@@ -96,13 +96,7 @@ def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
         return ""
     here, there = (dict(_pairs(each.get(_DETAILS, ""))) for each in (ours, theirs))
     names = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
-    known = [name.partition(".")[2] for name in names if here and there]
-    return f"{', '.join(parts)} differ" + (f" ({', '.join(known)})" if known else "")
-
-
-def _short_hashes(part: str, values: Mapping[str, object]) -> list[str]:
-    """Enough to tell two values apart where it is known already that some differ."""
-    return [f"{part}.{name}={_hash(value)[:4]}" for name, value in values.items()]
+    return f"{', '.join(parts)} differ" + (f" ({', '.join(names)})" if names and there else "")
 
 
 def _pairs(details: str) -> list[list[str]]:

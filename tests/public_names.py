@@ -25,6 +25,11 @@ PUBLIC = {
     "grain_molmo.tensors": None,
     "grain_molmo.testing": None,
     "grain_molmo.text.points": ("ParsedPoint",),
+    "grain_molmo.view.describe": ("describe_example",),
+    "grain_molmo.view.describe_row": ("describe_packed_row",),
+    "grain_molmo.view.model": None,
+    "grain_molmo.view.plots": None,
+    "grain_molmo.view.shown": None,
     "grain_molmo.vision.lazy": ("LazyImage", "LazyVideo"),
     "tpu_configs": None,
 }
@@ -84,5 +89,5 @@ def _methods(cls: type) -> Iterator[tuple[str, Any]]:
             continue
         for name, value in vars(base).items():
             plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-            if not name.startswith("_") and inspect.isfunction(plain):
+            if not name.startswith("_") and inspect.isfunction(plain) and plain.__module__ == base.__module__:
                 yield name, plain

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from public_names import Public, fields_of, public_names
 
-DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|numbers|dtype)\b")
+DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|numbers|dtypes?)\b")
 SHAPE = re.compile(r"\[[^\]]*\]")
 
 

@@ -17,6 +17,7 @@ import grain_molmo as gm
 from converters.to_arrayrecord import main as convert
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ConfigError, FaultBudgetError, StoreError
+from grain_molmo.loader_state import pack_state, unpack_state
 from grain_molmo.stages import STAGES, group_weights
 from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.vision.crops import render_crops, select_tiling, unpatchify
@@ -232,18 +233,33 @@ def test_the_state_is_small_json(open_loader):
 
 
 @pytest.mark.parametrize(
-    ("change", "part"), [({"seed": 5}, "seed"), ({"seq_len": 5120}, "stage"), ({"batch_size": 4}, "stage")]
+    ("change", "part"),
+    [
+        ({"seed": 5}, "seed differ;"),
+        ({"seq_len": 5120}, r"stage differ \(seq_len\);"),
+        ({"batch_size": 4}, r"stage differ \(batch_size\);"),
+    ],
 )
-def test_a_state_of_another_run_is_refused_by_the_part_that_differs(open_loader, change, part):
-    with pytest.raises(ConfigError, match=f"another loader: {part} differ"):
+def test_a_state_of_another_run_is_refused_by_the_part_and_the_field_that_differ(open_loader, change, part):
+    with pytest.raises(ConfigError, match=f"another loader: {part}"):
         open_loader(**change).set_state(open_loader().get_state())
 
 
 def test_a_state_of_other_data_is_refused(open_loader, tmp_path):
     stage = gm.Stage(mixture={"pixmo_cap": 1}, batch_size=1)
     convert(["pixmo-cap", "--sample", "--rows", "24", "--seed", "9", "--data-dir", str(tmp_path)])
-    with pytest.raises(ConfigError, match="data differ"):
-        open_loader(stage, data_dir=tmp_path).set_state(open_loader(stage).get_state())
+    state = open_loader(stage).get_state()
+    with pytest.raises(ConfigError, match=r"data differ \(pixmo_cap\)"):
+        open_loader(stage, data_dir=tmp_path).set_state(state)
+
+
+def test_a_state_that_tells_no_details_is_compared_by_its_parts(open_loader):
+    loader = open_loader()
+    _, plan = unpack_state(loader.get_state())
+    parts = {part: value for part, value in loader.get_state()["fingerprint"].items() if part != "details"}
+    loader.set_state(pack_state(parts, plan))
+    with pytest.raises(ConfigError, match="another loader: seed differ;"):
+        loader.set_state(pack_state({**parts, "seed": "5"}, plan))
 
 
 def test_the_mixture_is_seen_in_its_shares(open_loader):

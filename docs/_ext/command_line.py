@@ -1,20 +1,17 @@
 """The directive `command-line`: what every command takes, read from the parsers themselves."""
 
 import argparse
-import functools
-import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from grain_molmo.tools.cli import _COMMANDS
-
-_COLUMNS = 90
+from grain_molmo.tools.cli import main_parser
 
 
 class CommandLine(SphinxDirective):
@@ -22,7 +19,8 @@ class CommandLine(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The sections."""
-        return [self._command(name, parser) for name, parser in parsers().items()]
+        commands = subparsers(main_parser(whole=True))
+        return [self._command(name, parser) for name, parser in commands.items() if name != "help"]
 
     def _command(self, name: str, parser: argparse.ArgumentParser) -> nodes.section:
         section = nodes.section(ids=[nodes.make_id(name)], names=[name])
@@ -30,7 +28,6 @@ class CommandLine(SphinxDirective):
         self.state.document.note_implicit_target(section, section)
         for block in re.split(r"\n\n+", inspect.cleandoc(parser.description or "")):
             section += literal(block) if block.startswith("  ") else nodes.paragraph("", "", *inline(block))
-        parser.formatter_class = functools.partial(argparse.RawDescriptionHelpFormatter, width=_COLUMNS)
         section += literal(parser.format_usage().removeprefix("usage: "))
         for group in parser._action_groups:
             section += self._group(group, parser)
@@ -51,20 +48,11 @@ class CommandLine(SphinxDirective):
             if action.help not in (None, argparse.SUPPRESS) and not isinstance(action, argparse._HelpAction)
             if not isinstance(action, argparse._SubParsersAction)
         ]
-        return [nodes.definition_list("", *items)] if items else []
-
-
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
-    found = {}
-    for name, (module_name, _) in _COMMANDS.items():
-        module = importlib.import_module(module_name)
-        if name == "convert":
-            found[name] = importlib.import_module("converters.arguments").build_parser(f"grain-molmo {name}")
-            continue
-        found[name] = argparse.ArgumentParser(f"grain-molmo {name}", description=module.__doc__)
-        module.add_arguments(found[name])
-    return found
+        if not items:
+            return []
+        is_named = group.title not in ("positional arguments", "options")
+        title = [nodes.rubric("", str(group.title).capitalize())] if is_named else []
+        return [*title, nodes.definition_list("", *items)]
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -93,9 +81,12 @@ def said(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 
 
 def inline(text: str) -> Iterator[nodes.Node]:
-    """Text with words in backticks as code."""
-    for number, part in enumerate(" ".join(text.split()).split("`")):
-        yield nodes.literal("", part) if number % 2 else nodes.Text(part)
+    """Text with words in backticks, and options, as code."""
+    parts = re.split(r"`([^`]+)`|((?<![\w-])--[a-z][\w-]*)", " ".join(text.split()))
+    for words, quoted, option in zip_longest(parts[::3], parts[1::3], parts[2::3]):
+        yield nodes.Text(words)
+        if quoted or option:
+            yield nodes.literal("", quoted or option)
 
 
 def literal(text: str) -> nodes.literal_block:

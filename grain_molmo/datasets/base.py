@@ -65,8 +65,8 @@ class Dataset:
             TypeError: for a slice; a dataset is read one example at a time.
         """
         if isinstance(item, slice):
-            wanted = ", ".join(str(part) for part in item.indices(len(self)))
-            raise TypeError(f"{type(self).__name__} is read one example at a time: [ds[i] for i in range({wanted})]")
+            wanted = range(*item.indices(len(self)))
+            raise TypeError(f"{type(self).__name__} is read one example at a time: [dataset[i] for i in {wanted}]")
         item = range(len(self))[item]  # negative indices, and IndexError past the end
         return self.get(item, example_rng(0, type(self).__name__, 0, item))
 

@@ -74,7 +74,7 @@ def main_parser(*, whole: bool = False) -> CommandParser:
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", prog=PROG, metavar="COMMAND", required=True)
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, add_help=whole, formatter_class=HelpFormatter)
         if whole:

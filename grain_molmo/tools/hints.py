@@ -12,7 +12,7 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     """The names that are most like a word, the nearest first; '-' and '_' and capitals are alike.
 
     >>> nearest("Pixmo_Cpa", ["pixmo-cap", "pixmo-points", "molmo2-cap"])
-    ['pixmo-cap']
+    ['pixmo-cap', 'pixmo-points']
     """
     plain = {_plain(name): name for name in known}
     near = difflib.get_close_matches(_plain(word), plain, n=_FEW, cutoff=0.6)

@@ -7,6 +7,7 @@ A command is a module with a docstring, `add_arguments(parser)` and `run(args) -
 """
 
 import argparse
+import re
 import shutil
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from grain_molmo.tools.hints import usage_hint
 
 EXIT_CODES = {0: "done", 1: "failed", 2: "wrong usage"}
 _WIDEST = 120
+_TO_BE_TYPED = " " * 4
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -77,6 +79,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str):
         super().__init__(prog, width=min(_WIDEST, shutil.get_terminal_size().columns) - 2, max_help_position=30)
+        self._action_max_length = 14  # argparse forgets that subcommands are indented
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(_fill(paragraph, width, indent) for paragraph in text.strip().split("\n\n"))
@@ -86,7 +89,16 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _fill(paragraph: str, width: int, indent: str) -> str:
-    if any(line.startswith(" ") for line in paragraph.splitlines()):
-        return paragraph
-    lines = textwrap.wrap(paragraph, width - len(indent), break_on_hyphens=False, break_long_words=False)
-    return "\n".join(indent + line for line in lines)
+    """The paragraph wrapped; of a list each line for itself, and nothing that is to be typed."""
+    lines = paragraph.splitlines()
+    if not any(line.startswith(" ") for line in lines):
+        lines = [" ".join(lines)]
+    return "\n".join(indent + line for each in lines for line in _wrap(each, width - len(indent)))
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    if line.startswith(_TO_BE_TYPED):
+        return [line]
+    hanging = re.match(r" *(\S+ {2,})?", line)
+    later = " " * (len(hanging[0]) if hanging else 0)
+    return textwrap.wrap(line, width, subsequent_indent=later, break_on_hyphens=False, break_long_words=False)

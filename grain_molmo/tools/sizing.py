@@ -26,7 +26,7 @@ from grain_molmo.pods.chips import GB
 from grain_molmo.stages import STAGES
 from grain_molmo.tools.arguments import stage_name
 from grain_molmo.tools.colour import paint
-from grain_molmo.tools.readable import ruled_table
+from grain_molmo.tools.readable import ruled_table, terminal_width
 
 _TYPICAL_EXAMPLES_PER_ROW = {"pretraining": 3.6, "sft": 5.6, "long_context": 13.1}
 """Where nothing was measured: as `grain-molmo bench packing` draws them."""
@@ -256,6 +256,7 @@ _ASKED = (
     *("pod", "hosts", "mesh", "batch", "a host", "passes", "step, s", "device GB", "host GB"),
     *("rows/s", "examples/s", "planned/s"),
 )
+_FEW_PODS = 6
 _GIVEN = ("MB/s", "threads", "keeps up")
 
 
@@ -296,16 +297,26 @@ def _describe(sizings: Sequence[Sizing], measured: Mapping[str, Measured], mfu: 
             else f"not measured: about {_TYPICAL_EXAMPLES_PER_ROW[stage]} examples a row"
         )
         mine = [sizing for sizing in sizings if sizing.stage == stage]
-        header = (*_ASKED, *_GIVEN) if known else _ASKED
-        lines = ruled_table(header, [_cells(sizing)[: len(header)] for sizing in mine]).splitlines()
-        if known:
-            lines[2:] = [_paint_verdict(line, sizing) for line, sizing in zip(lines[2:], mine, strict=True)]
-        yield f"{paint(stage, 'heading')}: {about}\n\n" + "\n".join(lines)
+        yield f"{paint(stage, 'heading')}: {about}\n\n{_stage_table(mine, is_measured=known is not None)}"
         yield from (paint(problem, "warning") for sizing in mine for problem in sizing.problems)
         yield from _advice(stage, mine)
     if not measured:
         words = "size " + " ".join(dict.fromkeys(sizing.pod.name for sizing in sizings)) + " --measure"
         yield f"whether hosts like this keep up:  {paint(f'grain-molmo {words}', 'hint')}"
+
+
+def _stage_table(sizings: Sequence[Sizing], *, is_measured: bool) -> str:
+    """A line a pod, or, where a terminal has no room for that, a column a pod."""
+    header = (*_ASKED, *_GIVEN) if is_measured else _ASKED
+    cells = [_cells(sizing)[: len(header)] for sizing in sizings]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    if sum(widths) + 2 * len(widths) > (terminal_width() or math.inf) and len(sizings) < _FEW_PODS:
+        facts, *rest = zip(header, *cells, strict=True)
+        return ruled_table(facts, rest)
+    lines = ruled_table(header, cells).splitlines()
+    if is_measured:
+        lines[2:] = [_paint_verdict(line, sizing) for line, sizing in zip(lines[2:], sizings, strict=True)]
+    return "\n".join(lines)
 
 
 def _paint_verdict(line: str, sizing: Sizing) -> str:

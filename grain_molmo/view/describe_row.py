@@ -40,7 +40,8 @@ def describe_packed_row(
     """What there is to show of a packed row.
 
     Args:
-        row: the arrays of one row of a batch, without the first axis (`take_row`).
+        row: the arrays of one row of a batch by their keys, [T], [C, 729, 588] and [P, ...] of the batch's dtypes
+            (`take_row`).
         infos: what lies where, from `Loader.batch_info.rows`.
         stage: of the loader.
         tokenizer: of the loader.

@@ -132,9 +132,25 @@ def test_a_checkpoint_that_is_damaged_is_named_and_without_it_the_one_before_ser
     "axes", ["", "data", "data=0", "data=-2", "data=-1,fsdp=-1", "data=1,data=1", "rows=1", "data=1,"]
 )
 def test_what_is_no_mesh_is_refused_where_it_is_typed(capsys, axes):
-    with pytest.raises(SystemExit):
-        main(["--checkpoints", "RUN", "--mesh", axes])
+    assert main(["--checkpoints", "RUN", "--mesh", axes]) == 2
     assert "is not like data=2,fsdp=-1,context=2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--checkpoints", "RUN", "--stage", "stf"], "did you mean sft?"),
+        (["--checkpoints", "RUN"], "no data folder"),
+        (["--checkpoints", "RUN", "--mesh", "data=4096"], "there are"),
+        ([], "--checkpoints"),
+    ],
+)
+def test_wrong_usage_is_a_line_for_people(words, said, capsys, monkeypatch):
+    monkeypatch.delenv("GRAIN_MOLMO_DATA", raising=False)
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("axes", ["data=4096", "data=4096,fsdp=-1"])

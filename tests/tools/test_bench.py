@@ -22,8 +22,9 @@ from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPa
 from grain_molmo.tools.bench.packing_lengths import MIXTURES
 from grain_molmo.tools.bench.pictures import read_pictures, sample_pictures
 from grain_molmo.tools.bench.plan_data import repeated_stage, write_repeated_index
-from grain_molmo.tools.bench.report import speed_ratio, table, time_in_turn
+from grain_molmo.tools.bench.report import speed_ratio, time_in_turn
 from grain_molmo.tools.cli import main
+from grain_molmo.tools.readable import ruled_table
 
 
 def run_json(capsys, *words):
@@ -52,7 +53,7 @@ def test_a_speed_ratio_is_the_median_of_the_rounds_not_the_ratio_of_sums():
 
 
 def test_a_table_aligns_numbers_to_the_right():
-    assert table(("what", "n"), [("a", 5), ("longer", 1234)]).splitlines() == [
+    assert ruled_table(("what", "n"), [("a", 5), ("longer", 1234)]).splitlines() == [
         "what       n",
         "------  ----",
         "a          5",

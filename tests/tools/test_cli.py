@@ -45,7 +45,7 @@ def test_each_command_has_help_that_says_what_it_does(name, capsys):
 
     out = capsys.readouterr().out
     assert out.startswith(f"usage: grain-molmo {name}")
-    assert "--json" in out or "BENCHMARK --help" in out
+    assert "--json" in out or name in ("bench", "completion")
 
 
 def test_no_command_shows_the_help(capsys):
@@ -133,5 +133,5 @@ def test_the_module_runs_as_a_program():
     process = subprocess.run([sys.executable, "-m", "grain_molmo", "fly"], capture_output=True, text=True, check=False)
 
     assert process.returncode == 2
-    assert "invalid choice: 'fly'" in process.stderr
+    assert "there is no command 'fly'" in process.stderr
     assert "Traceback" not in process.stderr

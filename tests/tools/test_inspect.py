@@ -6,12 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
+from converters.sets import SETS
 from grain_molmo.datasets.base import open_media_store
+from grain_molmo.datasets.registry import get_dataset
 from grain_molmo.datasets.written import write_dataset
+from grain_molmo.stages import STAGES
 from grain_molmo.store import MediaStore, Record, Reject, SplitWriter, load_manifest
 from grain_molmo.tools.cli import main
 from grain_molmo.tools.readable import human_bytes, jsonable, printable, readable, table
-from grain_molmo.tools.store_report import coverage, report_set, report_store, type_of
+from grain_molmo.tools.store_report import coverage, report_records, report_set, report_store, type_of
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_the_table_for_people_names_sets_splits_and_the_next_command(inspect, da
     code, text = inspect("--data-dir", data_dir)
 
     assert code == 0
-    for word in ("pixmo_docs", "train_charts", "validation_pointing", "grain-molmo inspect molmo2-", str(data_dir)):
+    for word in ("pixmo-docs", "train 15, validation 4", "grain-molmo inspect molmo2-", str(data_dir)):
         assert word in text
 
 
@@ -75,6 +78,86 @@ def test_a_set_shows_columns_sources_and_examples(inspect, data_dir):
     image = report["examples"][0]["example"]["image"]
     assert min(image["width"], image["height"]) > 0
     assert {message["style"] for message in report["examples"][0]["example"]["message_list"]} == {"point_count"}
+
+
+def test_columns_have_a_value_and_points_their_unit(inspect, data_dir):
+    _, text = inspect("pixmo-points", "--data-dir", data_dir)
+    _, report = inspect("pixmo-points", "--data-dir", data_dir, "--json")
+
+    labels = report["records"]["values"]["labels"]
+    assert all(0 <= value <= 100 for entry in labels for point in entry["points"] for value in point)
+    assert report["units"]["labels"] == "x, y in percent of the picture's width and height"
+    assert f"e.g. [label: {labels[0]['label']}  points: [[" in text
+    assert report["units"]["labels"] in text
+    assert "from 0 to 100 across the picture" in text
+    low, middle, high = (report["records"]["media"][0][f"{which}_size"] for which in ("min", "median", "max"))
+    assert low[0] * low[1] <= middle[0] * middle[1] <= high[0] * high[1]
+
+
+@pytest.mark.parametrize("field", ["points", "masks", "queries", "frames", "labels"])
+def test_units_are_said_of_fields_that_there_are(data_dir, field):
+    named = [spec.name for spec in SETS.values() if field in spec.units]
+    assert named
+    for name in named:
+        splits = [split.name for split in report_set(data_dir, name).splits]
+        assert field in report_records(data_dir, name, splits).columns
+
+
+# ---- stages ----
+
+
+def test_a_stage_is_its_mixture_and_what_there_is_of_it(inspect, data_dir):
+    code, report = inspect("--stage", "sft", "--data-dir", data_dir, "--json")
+    _, text = inspect("--stage", "sft", "--data-dir", data_dir)
+
+    assert (code, report["not_converted"], report["command"]) == (0, [], None)
+    assert {part["name"]: part["weight"] for part in report["datasets"]} == pytest.approx(dict(STAGES["sft"].weights))
+    for part in report["datasets"]:
+        assert part["examples"] == len(get_dataset(part["name"], data_dir=data_dir))
+    assert "make_loader('sft'" in text
+
+
+def test_what_a_stage_lacks_is_named_with_the_command_that_gets_it(inspect, data_dir, tmp_path):
+    shutil.copytree(data_dir / "pixmo_cap", tmp_path / "pixmo_cap")
+    shutil.copytree(data_dir / "media", tmp_path / "media")
+
+    code, report = inspect("--stage", "pretraining", "--data-dir", tmp_path, "--json")
+    _, text = inspect("--stage", "pretraining", "--data-dir", tmp_path)
+    sft = inspect("--stage", "sft", "--data-dir", tmp_path, "--json")[1]
+
+    assert code == 1
+    assert report["not_converted"] == ["pixmo_cap_qa", "pixmo_count", "pixmo_docs", "pixmo_points"]
+    assert report["command"] == (
+        f"grain-molmo convert pixmo-cap-qa pixmo-count pixmo-docs pixmo-points --data-dir {tmp_path}"
+    )
+    assert report["command"] in text
+    assert "1 of its 5 datasets" in text
+    assert sft["command"].endswith(" --video-dir VIDEOS")
+
+
+def test_a_published_stage_names_the_sets_that_nobody_converts(inspect, data_dir):
+    code, report = inspect("--stage", "sft", "--recipe", "molmo2", "--data-dir", data_dir, "--json")
+    _, text = inspect("--stage", "sft", "--recipe", "molmo2", "--data-dir", data_dir)
+
+    assert code == 0
+    there = [part for part in report["datasets"] if part["examples"] is not None]
+    assert sum(part["weight"] for part in there) == pytest.approx(1)
+    assert {part["group"] for part in there} > {"demo", "tracking"}
+    assert "not converted by this library" in text
+    assert "tulu4" in text
+
+
+def test_a_stage_needs_no_folder(inspect, monkeypatch):
+    monkeypatch.delenv("GRAIN_MOLMO_DATA", raising=False)
+    code, report = inspect("--stage", "pretraining", "--json")
+    assert code == 0
+    assert all(part["examples"] is None for part in report["datasets"])
+    assert report["command"].startswith("grain-molmo convert pixmo-cap ")
+
+
+@pytest.mark.parametrize("words", [["pixmo-cap", "--stage", "sft"], ["--recipe", "molmo2"]])
+def test_words_that_do_not_go_together_are_wrong_usage(words):
+    assert main(["inspect", *words]) == 2
 
 
 def test_no_picture_is_read_to_inspect_a_set(inspect, data_dir, tmp_path, monkeypatch):

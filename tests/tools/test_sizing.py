@@ -52,6 +52,23 @@ def test_all_pods_and_stages_are_sized_without_a_measurement(capsys):
     assert all(stage["host_examples_per_s"] > 0 and stage["rendering_headroom"] is None for stage in stages)
 
 
+def test_without_a_measurement_all_pods_are_a_short_table(capsys):
+    assert main(["size"]) == 0
+    out = capsys.readouterr().out
+    assert "not measured" not in out
+    assert len(out.splitlines()) < len(tpu_configs.names()) + 12
+    assert all(f"\n{name} " in out for name in tpu_configs.names())
+    assert "grain-molmo size v5e-16 --measure" in out
+
+
+def test_a_pod_without_a_measurement_shows_only_what_is_asked_of_it(capsys):
+    assert main(["size", "v5e-16", "v6e-16"]) == 0
+    out = capsys.readouterr().out
+    assert "keeps up  " not in out
+    assert out.count("v6e-16  ") == 3
+    assert "grain-molmo size v5e-16 v6e-16 --measure" in out
+
+
 def test_what_a_host_must_do_is_set_against_what_was_measured(capsys, measured):
     found = size_json(capsys, "v6e-16", "--stage", "sft", "--measured", measured("sft"))["pods"]["v6e-16"]["sft"]
     pod = tpu_configs.pod("v6e-16")
