@@ -28,7 +28,13 @@ _ALWAYS = _NEVER - 1
 
 
 class Queries(NamedTuple):
-    """What a token asks with; each [B, T] int32, or a block of it."""
+    """What a token asks with.
+
+    Attributes:
+        branch: [B, T] int32 (or a block of it), number of the token's branch among those of the row; -1 of padding.
+        order: [B, T] int32, its place in the row.
+        picture: [B, T] int32, number of the picture that it may look ahead in; -1 of a token that may not.
+    """
 
     branch: jax.Array
     order: jax.Array
@@ -36,7 +42,14 @@ class Queries(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What a token is found by; each [B, T] int32, or a block of it."""
+    """What a token is found by.
+
+    Attributes:
+        branch: [B, T] int32 (or a block of it), number of the token's branch; a shared prefix comes last of its
+            example's.
+        order: [B, T] int32, its place in the row.
+        picture: [B, T] int32, number of the picture that it belongs to; of other tokens one that is above all.
+    """
 
     branch: jax.Array
     order: jax.Array
@@ -44,11 +57,13 @@ class Keys(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """What is known of a block of queries beside a block of keys; each [B, blocks of queries, blocks of keys] bool.
+    """What is known of a block of queries beside a block of keys.
 
     Attributes:
-        some: False only if no query of the block may attend to any key of it: the kernel skips it.
-        every: True only if every query may attend to every key: the kernel needs no mask.
+        some: [B, blocks of queries, blocks of keys] bool. False only if no query of the block may
+            attend to any key of it: the kernel skips it.
+        every: [B, blocks of queries, blocks of keys] bool. True only if every query may attend
+            to every key: the kernel needs no mask.
     """
 
     some: jax.Array
@@ -67,6 +82,9 @@ def attention_keys(
             of those of their example; "within_image", also those that come later in their picture (frames are told
             apart by `<frame_start>`, so in the loader's layout all frames of a video are one picture).
         special_base: the tokenizer's, with a mode.
+
+    Returns:
+        Queries and keys, [B, T] int32 each.
 
     Raises:
         ConfigError: an unknown mode, or one without `special_base`.
@@ -102,15 +120,26 @@ def _pictures(
 
 
 def may_attend(queries: Queries, keys: Keys) -> jax.Array:
-    """Whether each query may attend to each key, bool, elementwise: give them shapes that broadcast."""
+    """Whether each query may attend to each key, [...] bool, elementwise.
+
+    Args:
+        queries: of `attention_keys`, or a block of them.
+        keys: the same, of shapes that broadcast with those of the queries, such as [B, T, 1] and [B, 1, T].
+    """
     return (queries.branch <= keys.branch) & ((keys.order <= queries.order) | (keys.picture <= queries.picture))
 
 
 def attention_mask(batch: Mapping[str, Any], mode: LookAhead = None, special_base: int | None = None) -> jax.Array:
-    """[B, T, T] bool, query by key: the rule written out; see `attention_keys` for the arguments.
+    """[B, T, T] bool, query by key: the rule written out.
 
     Padding may attend to every token of the row's examples, and no token to padding; a row without an example has no
     key at all, so mask scores with a finite number.
+
+    Args:
+        batch, mode, special_base: as of `attention_keys`.
+
+    Raises:
+        ConfigError: an unknown mode, or one without `special_base`.
     """
     return _every_pair(*attention_keys(batch, mode, special_base))
 
@@ -119,6 +148,10 @@ def attention_blocks(queries: Queries, keys: Keys, queries_per_block: int, keys_
     """Which blocks a kernel may skip and which need no mask, from the least and greatest numbers of each block.
 
     Both are safe, not exact: a block that is called mixed may turn out to be empty or full.
+
+    Args:
+        queries, keys: of `attention_keys`, [B, T] int32 each.
+        queries_per_block, keys_per_block: tokens, each a divisor of T.
 
     Raises:
         ConfigError: T does not divide into blocks.

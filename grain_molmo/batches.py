@@ -8,15 +8,17 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grain
 import jax
 import numpy as np
 
+from grain_molmo.attention import LookAhead
 from grain_molmo.curriculum_filter import CurriculumFilter, FilterReport, Scores
+from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.eval_plan import EachOnce
 from grain_molmo.faults import FaultPolicy, FaultWatch
@@ -27,11 +29,14 @@ from grain_molmo.loader_state import pack_state, unpack_state
 from grain_molmo.mesh import ProcessPart
 from grain_molmo.packing.active import filtered_in
 from grain_molmo.packing.rows import PackedRows, PlannedBatch
-from grain_molmo.pipeline import Renderer, Rows, Transfer, pipeline
+from grain_molmo.pipeline import Renderer, Rows, TokenRows, Transfer, pipeline
 from grain_molmo.render import Batch
 from grain_molmo.stats import BatchInfo, LoaderStats, flat_metrics
 from grain_molmo.store import canonical_name
 from grain_molmo.vision.resize import use_one_opencv_thread
+
+if TYPE_CHECKING:
+    from grain_molmo.view.shown import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +77,19 @@ class Loader(grain.DatasetIterator[Batch]):
     the number of hosts and threads and what was prefetched change nothing. It is a Grain iterator, too: Grain's own
     checkpoint handlers take it.
 
+    Args:
+        work: what it does; `make_loader` and `make_eval_loader` put it together.
+        policy, metrics: as of `make_loader`.
+
     Attributes:
         stage: lengths, budgets and formats.
         weights: the mixture's shares by dataset, of the first phase.
         missing_datasets: names of a recipe's datasets that could not be opened.
         num_threads: pictures decoded at a time.
         batch_info: what is in the batch handed out last, or None.
+
+    Raises:
+        ConfigError: `num_threads` below 1.
     """
 
     def __init__(
@@ -141,9 +153,13 @@ class Loader(grain.DatasetIterator[Batch]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state was taken, on any number of hosts; nothing is decoded for it.
 
-        Raises ConfigError if it was taken from another stage, data, tokenizer or seed, is not as it was taken, or
-        leaves nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
-        differ.
+        Args:
+            state: what `get_state` gave, also by way of JSON.
+
+        Raises:
+            ConfigError: it was taken from another stage, data, tokenizer or seed, is not as it was taken, or leaves
+                nothing of what a phase draws; the loader stays where it was then. What changes in later phases may
+                differ.
         """
         self._check_open()
         theirs, plan = unpack_state(state)
@@ -198,7 +214,14 @@ class Loader(grain.DatasetIterator[Batch]):
         return reports
 
     def active_indices(self, dataset: str) -> np.ndarray:
-        """[A] int64, the dataset's examples that `filter` has not removed so far, nor declared to be, ascending."""
+        """[A] int64, the dataset's examples that `filter` has not removed so far, nor declared to be, ascending.
+
+        Args:
+            dataset: a name of the mixture.
+
+        Raises:
+            ConfigError: the loader does not filter that dataset.
+        """
         name = canonical_name(dataset)
         if isinstance(self._plan, EachOnce) or name not in self._plan.sizes:
             raise ConfigError(f"{dataset!r} is no dataset that this loader filters; it has {', '.join(self.weights)}")
@@ -220,14 +243,8 @@ class Loader(grain.DatasetIterator[Batch]):
             ConfigError: there is no such step or row.
         """
         wanted = None if rows is None else tuple(rows)
-        num_steps = len(self._plan) if isinstance(self._plan, EachOnce) else math.inf
-        limits = [(step, num_steps), *((row, self.stage.batch_size) for row in wanted or ())]
-        if not all(isinstance(number, Integral) and 0 <= int(number) < limit for number, limit in limits):
-            raise ConfigError(
-                f"batch_at({step!r}, rows={wanted}): there is no such step or row; steps are whole numbers from 0 "
-                f"{'' if num_steps == math.inf else f'to {num_steps - 1}'}, rows from 0 to {self.stage.batch_size - 1}"
-            )
         self._check_open()
+        self._check_place(step, wanted or ())
         planned = self._plan_again(step)
         if wanted is None:
             element = self._render((planned, 0.0))
@@ -236,6 +253,49 @@ class Loader(grain.DatasetIterator[Batch]):
             every_shard = tuple(range(self._render.rows.n_context))
             batch, self.batch_info = self._render.render(planned, 0.0, ProcessPart(wanted, every_shard))
         return batch
+
+    def show_row(self, row: int = 0, step: int | None = None, *, attention: LookAhead = None) -> "Shown":
+        """A packed row to look at: its examples, budgets, pictures and text as the model gets them.
+
+        The loader stays where it is, and so does `batch_info`.
+
+        Args:
+            row: of the global batch.
+            step: number of the global batch; default the one handed out last, or the first.
+            attention: how the tokens of pictures look ahead in the map of attention: see `attention_mask`.
+
+        Returns:
+            A view for notebooks and terminals, whose `save(path)` writes a page.
+
+        Raises:
+            ConfigError: there is no such step or row, or the stage is of kind "features".
+        """
+        from grain_molmo.view.describe_row import describe_packed_row  # views know loaders, not the other way round
+        from grain_molmo.view.row_view import take_row
+        from grain_molmo.view.shown import Shown
+
+        if not isinstance(self._reader, Encoder):
+            raise ConfigError(f"rows of stage {self.stage.name!r} are features, not tokens; look at the batch itself")
+        assert isinstance(self._render.rows, TokenRows)
+        self._check_open()
+        if step is None:
+            step = 0 if self.batch_info is None else self.batch_info.step
+        self._check_place(step, [row])
+        # In one piece, whatever the context shards that a row is cut into for the devices.
+        whole = replace(self._render.rows, layout=RowLayout.of(self.stage))
+        batch, info = replace(self._render, rows=whole).render(self._plan_again(step), 0.0, ProcessPart((row,), (0,)))
+        where = {"step": int(step), "number": int(row), "attention": attention}
+        return Shown(describe_packed_row(take_row(batch, 0), info.rows[0], self.stage, self._reader.tokenizer, **where))
+
+    def _check_place(self, step: Any, rows: Sequence[Any]) -> None:
+        """Raises ConfigError unless there are such a step and such rows of the global batch."""
+        num_steps = len(self._plan) if isinstance(self._plan, EachOnce) else math.inf
+        limits = [(step, num_steps), *((row, self.stage.batch_size) for row in rows)]
+        if not all(isinstance(number, Integral) and 0 <= int(number) < limit for number, limit in limits):
+            raise ConfigError(
+                f"step {step!r}, rows {list(rows)}: there is no such step or row; steps are whole numbers from 0 "
+                f"{'' if num_steps == math.inf else f'to {num_steps - 1}'}, rows from 0 to {self.stage.batch_size - 1}"
+            )
 
     def _plan_again(self, step: int) -> PlannedBatch:
         plan = iter(self._plan)

@@ -44,7 +44,12 @@ class NotConvertedError(StoreError):
 
 
 class MediaError(GrainMolmoError):
-    """A picture or video cannot be decoded. `reason` is a short stable word that counters group by."""
+    """A picture or video cannot be decoded.
+
+    Args:
+        reason: a short stable word that counters group by.
+        detail: what exactly was wrong, and where.
+    """
 
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
@@ -56,9 +61,11 @@ class MediaError(GrainMolmoError):
 
 
 class ExampleError(GrainMolmoError):
-    """One example cannot be turned into tokens. `reason` is a short stable word that counters group by.
+    """One example cannot be turned into tokens.
 
-    Attributes:
+    Args:
+        reason: a short stable word that counters group by.
+        detail: what exactly was wrong, and where.
         example_id: the example's own name, where it is known.
     """
 
@@ -77,7 +84,12 @@ class FaultBudgetError(GrainMolmoError):
 
 
 class RowError(GrainMolmoError):
-    """One source row cannot be converted. `reason` is a short stable word that the reject table groups by."""
+    """One source row cannot be converted.
+
+    Args:
+        reason: a short stable word that the reject table groups by.
+        detail: what exactly was wrong, and where.
+    """
 
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
@@ -91,7 +103,8 @@ class RowError(GrainMolmoError):
 class FetchError(RowError):
     """A picture cannot be had over the network.
 
-    Attributes:
+    Args:
+        reason, detail: as of `RowError`.
         attempts: how often it was asked for.
         time: of the last attempt, UTC, ISO 8601 to the second.
     """

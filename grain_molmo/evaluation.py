@@ -36,7 +36,10 @@ class PointScore:
 
     @classmethod
     def of(cls, hits: int, n_points: int, n_wanted: int) -> "PointScore":
-        """Where nothing is wanted, all is right if nothing is pointed at, and nothing otherwise."""
+        """The score of so many `hits` among `n_points` pointed at and `n_wanted` wanted.
+
+        Where nothing is wanted, all is right if nothing is pointed at, and nothing otherwise.
+        """
         if not n_wanted:
             return cls(0, float(not n_points), float(not n_points))
         return cls(hits, hits / n_points if n_points else 0.0, hits / n_wanted)
@@ -55,9 +58,12 @@ def score_in_masks(points_N2: Any, wanted_M2: Any, masks: Sequence[np.ndarray]) 
     that one's mask. It is in the pixel that its rounded coordinates name.
 
     Args:
-        points_N2: x and y in pixels of the masks, as the model gave them.
-        wanted_M2: the same of those that people gave.
+        points_N2: [N, 2] numbers, x and y in pixels of the masks, as the model gave them.
+        wanted_M2: [M, 2], the same of those that people gave.
         masks: M of [H, W] bool.
+
+    Raises:
+        ConfigError: points that are no pairs of finite numbers, or not one mask for each that is wanted.
     """
     points_N2, wanted_M2 = _points(points_N2), _points(wanted_M2)
     if len(masks) != len(wanted_M2):
@@ -71,9 +77,12 @@ def score_near(points_N2: Any, wanted_M2: Any, max_distance: float) -> PointScor
     """Points against points: right are as many as can be paired with one wanted each that is no further away.
 
     Args:
-        points_N2: x and y, as the model gave them.
-        wanted_M2: those that are wanted, in the same units.
+        points_N2: [N, 2] numbers, x and y, as the model gave them.
+        wanted_M2: [M, 2], those that are wanted, in the same units.
         max_distance: in these units.
+
+    Raises:
+        ConfigError: points that are no pairs of finite numbers.
     """
     points_N2, wanted_M2 = _points(points_N2), _points(wanted_M2)
     near_NM = _distances(points_N2, wanted_M2) <= max_distance
@@ -82,7 +91,12 @@ def score_near(points_N2: Any, wanted_M2: Any, max_distance: float) -> PointScor
 
 
 def score_count(found: int | None, wanted: int) -> dict[str, float]:
-    """1 or 0: `count_correct`, `count_close` (within one), `count_valid` (there is a number at all)."""
+    """1 or 0: `count_correct`, `count_close` (within one), `count_valid` (there is a number at all).
+
+    Args:
+        found: the number that the model gave, or None.
+        wanted: the right one.
+    """
     off = math.inf if found is None else abs(found - wanted)
     return {"count_correct": float(off == 0), "count_close": float(off <= 1), "count_valid": float(found is not None)}
 
@@ -107,7 +121,11 @@ def score_answer(text: str, metadata: Mapping[str, Any]) -> dict[str, float]:
 
 
 def mean_scores(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each score over the examples that have it, and how many examples have any: `scored`."""
+    """The mean of each score over the examples that have it, and how many examples have any: `scored`.
+
+    Args:
+        scores: of each example, what `score_answer` gave.
+    """
     scored = [each for each in scores if each]
     keys = dict.fromkeys(key for each in scored for key in each)
     means = {key: float(np.mean([each[key] for each in scored if key in each])) for key in keys}

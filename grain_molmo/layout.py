@@ -69,7 +69,11 @@ class RowLayout:
 
     @classmethod
     def of(cls, stage: Stage, n_context: int = 1) -> "RowLayout":
-        """The smallest layout that has room for every row of the stage. Raises ConfigError if T does not divide."""
+        """The smallest layout with room for every row of the `stage`, cut into `n_context` shards.
+
+        Raises:
+            ConfigError: the stage's tokens do not divide among the shards.
+        """
         if n_context < 1 or stage.seq_len % n_context:
             raise ConfigError(f"seq_len {stage.seq_len} does not divide among {n_context} context shards")
         crops = crops_for_any_row(stage.crops_per_row, _crops_of_largest_picture(stage), n_context)
@@ -92,7 +96,7 @@ class RowLayout:
         return self.crops_per_shard * PATCHES_PER_CROP
 
     def row_bytes(self, n_shards: int | None = None) -> int:
-        """Memory of a row whose images are there of so many shards; by default of all."""
+        """Bytes of a row whose images are there of `n_shards` context shards; by default of all."""
         crops = self.crops_per_shard * (self.n_context if n_shards is None else n_shards)
         return crops * PATCHES_PER_CROP * VALUES_PER_PATCH + 4 * (
             self.tokens * _ARRAYS_OF_TOKENS + self.pooled * self.pooling_width

@@ -176,8 +176,8 @@ def make_eval_loader(
         split: of names that don't say one; default "validation", or "test" of a set without that.
         stage: whose lengths and formats apply: "pretraining", "sft", "long_context", or a `Stage` (of any mixture).
         kind: "prompts" to have a model answer, "train" to measure the loss of the answers, "features" for probes.
-        data_dir, tokenizer, seq_len, max_frames, seed, mesh, process_index, process_count, num_threads, policy,
-            metrics: as of `make_loader`.
+        data_dir, tokenizer, seq_len, max_frames, seed, mesh: as of `make_loader`.
+        process_index, process_count, num_threads, policy, metrics: as of `make_loader`.
 
     Raises:
         ConfigError: unknown names, no examples, sizes that don't fit.

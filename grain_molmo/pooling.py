@@ -11,8 +11,9 @@ def pool_patches(patches_BCND: jax.Array, token_pooling_BPW: jax.Array, n_contex
     """[B, P, D]: the mean of the patches that each row of `token_pooling` names; zeros where it names none.
 
     Args:
-        patches_BCND: features of the batch's `images`, a vector for each of the 729 patches of a crop.
-        token_pooling_BPW: the batch's.
+        patches_BCND: [B, C, 729, D] of any float dtype, which is the result's, too: features of the batch's `images`,
+            a vector for each of the 729 patches of a crop.
+        token_pooling_BPW: [B, P, 4 or 9] int32, the batch's.
         n_context: size of the mesh's axis "context" that both are sharded over. Block i of the pooling rows then takes
             from block i of the crops alone, so nothing is sent between devices.
     """
@@ -37,9 +38,10 @@ def place_pooled(pooled_BPD: jax.Array, token_pooling_BPW: jax.Array, is_patch_B
     """[B, T, D]: at the k-th `<im_patch>` of a row the k-th pooled vector that is one, zeros at all other tokens.
 
     Args:
-        pooled_BPD: a vector for each row of `token_pooling`, through the connector or not.
-        token_pooling_BPW: the batch's; its rows of -1 are passed over.
-        is_patch_BT: bool, where `input_tokens` is `<im_patch>`.
+        pooled_BPD: [B, P, D] of any dtype, which is the result's, too: a vector for each row of `token_pooling`,
+            through the connector or not.
+        token_pooling_BPW: [B, P, 4 or 9] int32, the batch's; its rows of -1 are passed over.
+        is_patch_BT: [B, T] bool, where `input_tokens` is `<im_patch>`.
     """
     valid_BP = (token_pooling_BPW >= 0).any(axis=-1)
     valid_first_BP = jnp.argsort(~valid_BP, axis=1, stable=True)

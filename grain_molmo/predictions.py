@@ -40,7 +40,7 @@ class Prediction:
 
 
 def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can hold of an example's metadata: arrays as lists; masks and objects are left out."""
+    """What JSON can hold of an example's `metadata`: arrays as lists; masks and objects are left out."""
     kept = {}
     for key, value in metadata.items():
         try:
@@ -62,6 +62,9 @@ def gather_predictions(own: Iterable[Prediction]) -> list[Prediction]:
     """The predictions of all processes of the job, each example once, in order; all processes must ask.
 
     Processes that share rows may have predicted the same; then it must be the same.
+
+    Args:
+        own: predictions of this process.
 
     Raises:
         StoreError: two processes wrote different things to one example.
@@ -97,6 +100,10 @@ def write_predictions(path: str | os.PathLike[str], predictions: Iterable[Predic
     Each has `example_id`, `dataset`, `prompt`, `prediction`, `metadata`; `image_url` where the picture has one,
     `error` where the example could not be shown, `scores` where there are any. On several processes, let one write
     what `gather_predictions` gives.
+
+    Args:
+        path: of the file.
+        predictions: in the order to write.
     """
     write_json(Path(path), [_row(prediction) for prediction in predictions])
 

@@ -18,7 +18,8 @@ class SequenceSample:
     Attributes:
         ids: [N], of the sequences.
         seqlens: [N], their lengths in tokens, at least 1.
-        data: arrays by name: packed, [sum of seqlens, ...], or with one entry a sequence, [N, ...].
+        data: arrays by name, of any dtype (`packed_prompts` is int32): packed, [sum of seqlens, ...], or with one
+            entry a sequence, [N, ...].
         metadata: [N], what else travels with each.
 
     Raises:

@@ -41,7 +41,10 @@ class DatasetRule:
 
     Attributes:
         loss: overrides the stage's loss weighting, see `LossWeighting.overridden`.
-        p_high_res: share of visits that use `high_res_max_crops` (Molmo2 §3.7).
+        p_high_res: share of visits that use `high_res_max_crops`, 0 to 1 (Molmo2 §3.7).
+
+    Raises:
+        ConfigError: a share out of that range.
     """
 
     loss: LossWeighting | Mapping[str, Any] | float | None = None
@@ -78,7 +81,7 @@ class Member:
         object.__setattr__(self, "factor", float(self.factor))
 
     def term(self, num_examples: int) -> float:
-        """Its part of the group, before the parts are made to sum to 1 (Molmo2 §8.1)."""
+        """Its part of the group, of `num_examples` that it has, before the parts are made to sum to 1 (Molmo2 §8.1)."""
         if self.size is None:
             size: float = num_examples
         else:
@@ -88,7 +91,13 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Datasets that share a rate, each by the square root of its size unless a `Member` says otherwise."""
+    """Datasets that share a rate, each by the square root of its size unless a `Member` says otherwise (Molmo2 §8.1).
+
+    Attributes:
+        name: for logs.
+        rate: share of what is drawn, in proportion to the other groups'; above 0.
+        datasets: names, or a `Member` for one with a size or factor of its own.
+    """
 
     name: str
     rate: float
@@ -113,6 +122,9 @@ class Phase:
         step: the first global batch that is drawn this way.
         mixture, groups: as of a `Stage`; neither: those of the phase before.
         exclude: quarantine files of examples to leave out from here on, see `FaultPolicy`.
+
+    Raises:
+        ConfigError: a step below 0, both a mixture and groups, a mixture with args, or nothing that changes.
     """
 
     step: int
@@ -168,6 +180,10 @@ class Stage:
         rules: what single datasets do differently.
         dataset_args: keyword arguments by dataset name, with which it is made. They may differ where a run goes on.
         waiting: examples that wait to be placed; more fill rows better, wait longer, and take longer to restore.
+
+    Raises:
+        ConfigError: neither a mixture nor groups or both, phases out of order, rules or arguments for sets that are not
+            in it, an unknown kind or mode, or a number out of its range. The message names the stage and the field.
     """
 
     mixture: Mixture = field(default_factory=dict)
@@ -272,7 +288,7 @@ class Stage:
         return tuple(phases)
 
     def rule(self, dataset: str) -> DatasetRule:
-        """What holds for the dataset."""
+        """What holds for the `dataset` of that name."""
         return self.rules.get(dataset, DatasetRule())
 
 

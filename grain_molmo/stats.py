@@ -228,6 +228,10 @@ def flat_metrics(stats: Mapping[str, Any], prefix: str = "data/") -> dict[str, f
 
     Nested names are joined by "/"; `limited_by` becomes one value a limit, 1 for the one it is.
 
+    Args:
+        stats: what `Loader.stats` gave.
+        prefix: of every name.
+
     >>> flat_metrics({"tokens": 9, "datasets": {"a": {"crops": 2}}})
     {'data/tokens': 9.0, 'data/datasets/a/crops': 2.0}
     """

@@ -81,3 +81,11 @@ def _existing(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not there; $GRAIN_MOLMO_SHARED names the folder that holds media and golden")
     return path
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says how long each notebook took."""
+    passed = terminalreporter.getreports("passed")
+    times = sorted(value for report in passed for name, value in report.user_properties if name == "notebook")
+    if times:
+        terminalreporter.write_line("notebooks: " + ", ".join(dict.fromkeys(times)))

@@ -1,5 +1,7 @@
 """TPU pods, a file each: how many threads load data, and how each stage is laid out on the devices.
 
+What a trainer does with one:
+
     pod = tpu_configs.pod("v5e-16")
     loader = make_loader(**pod.loader_args("sft"), data_dir=..., tokenizer=...)
 

@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from grain_molmo.rng import example_rng, stable_hash
 from grain_molmo.store import AnnotationSource, MediaStore, Record, load_manifest, resolve_data_dir
 from grain_molmo.vision.chosen import Frames, choose_frames
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
+
+if TYPE_CHECKING:
+    from grain_molmo.stages import Stage
+    from grain_molmo.text.tokenizer import Tokenizer
+    from grain_molmo.view.shown import Shown
 
 Example = dict[str, Any]
 PathLike = str | os.PathLike[str]
@@ -28,6 +33,7 @@ class Dataset:
     - `messages`: a conversation (dicts with `role` and `content`, or strings that alternate user, assistant), or
       `message_list`: several independent annotations of the same media, which become branches of a message tree;
       or in fields of its own what `with_lesson` takes: `question` and `answer`, `caption`, `points`, `count`, ...,
+    - `boxes` [N, 4] (left, top, right, bottom; pixels, or of a `box_scale`) and `box_labels`, which views draw,
     - `metadata`: anything that should travel beside the tokens, `id` and `source` among it; of a video the part to show
       (`clip_start_time`, `clip_end_time`, seconds) and how to sample it (`sampler_overrides`).
     """
@@ -36,7 +42,16 @@ class Dataset:
         raise NotImplementedError(f"{type(self).__name__} must say how many examples it has")
 
     def get(self, item: int, rng: np.random.RandomState) -> Example:
-        """Example `item`; all its random choices come from `rng`."""
+        """Example `item`; all its random choices come from `rng`.
+
+        Args:
+            item: its number, from 0 to `len - 1`.
+            rng: fixed by the seed, the dataset's name, the epoch and `item`.
+
+        Raises:
+            ExampleError: what a dataset of one's own raises for an example that cannot be used: it is left out of the
+                plan, counted and reported.
+        """
         raise NotImplementedError(f"{type(self).__name__} must return an example")
 
     def __getitem__(self, item: int) -> Example:
@@ -74,6 +89,26 @@ class Dataset:
             ConfigError: a number that makes no sense.
         """
         return choose_frames(path, max_frames, max_fps)
+
+    def show(self, item: int = 0, *, stage: "str | Stage" = "sft", tokenizer: "str | Tokenizer" = "bytes") -> "Shown":
+        """Example `item` to look at: in a notebook with its media, points and conversations, else as text.
+
+        Args:
+            item: which one; negative ones count from the end.
+            stage: that makes its conversations, crops and frames: a name or a `Stage`.
+            tokenizer: as of `make_loader`.
+
+        Returns:
+            A view, whose `save(path)` writes a page. What is wrong with the example is said there.
+
+        Raises:
+            ConfigError: an unknown stage or tokenizer.
+            IndexError: there is no such example.
+        """
+        from grain_molmo.view.describe import describe_example  # views know datasets, not the other way round
+        from grain_molmo.view.shown import Shown
+
+        return Shown(describe_example(self, item, stage=stage, tokenizer=tokenizer))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} examples)"
@@ -165,15 +200,15 @@ class StoreDataset(Dataset):
         return self.records.fingerprint
 
     def example_id(self, item: int) -> str:
-        """The `id` in the metadata of example `item`, without making the example."""
+        """The `id` in the metadata of example number `item`, without making the example."""
         return self.records[item].id
 
     def images(self, record: Record) -> list[LazyImage]:
-        """The record's pictures, none of them opened."""
+        """The pictures of a `record` of `self.records`, none of them opened."""
         return [LazyImage(ref, self.media) for ref in record.media if ref.kind == "image"]
 
     def videos(self, record: Record) -> list[LazyVideo]:
-        """The record's videos, none of them opened, each with its prepared frames if the store has some."""
+        """The videos of a `record`, none of them opened, each with its prepared frames if the store has some."""
         followers = [*record.media[1:], None]
         return [
             LazyVideo(ref, self.media, after if after is not None and after.kind == "frames" else None)
@@ -182,7 +217,7 @@ class StoreDataset(Dataset):
         ]
 
     def metadata(self, record: Record) -> dict[str, Any]:
-        """`id`, `source` (the set), `split`, and the picture's `url` where there is one."""
+        """Of a `record`: `id`, `source` (the set), `split`, and the picture's `url` where there is one."""
         url = {"url": record.annotation["url"]} if "url" in record.annotation else {}
         return {"id": record.id, "source": self.NAME, "split": self.split, **url}
 

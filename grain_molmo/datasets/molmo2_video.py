@@ -137,6 +137,10 @@ class Molmo2VideoPoint(_Molmo2Video):
         unsure: also those that their annotator was not sure of. The published training leaves them out by its card
             (its code does not).
         data_dir: the store's folder.
+
+    Raises:
+        ConfigError: no whole group of queries has so many points.
+        StoreError: the set was not converted into the folder.
     """
 
     NAME = "molmo2_videopoint"

@@ -57,6 +57,9 @@ def register_dataset(name: str, factory: DatasetFactory) -> None:
     Args:
         name: '-' and '_' are the same.
         factory: a `Dataset` class or a function, called as `factory(split=..., **kwargs)`.
+
+    Raises:
+        ConfigError: `factory` is neither.
     """
     if not callable(factory):
         raise ConfigError(f"register_dataset({name!r}, {factory!r}): give a Dataset class or a function that makes one")

@@ -85,6 +85,9 @@ class WrittenDataset(StoreDataset):
         """Example `item` as it was written, its media as LazyImage or LazyVideo; draws nothing.
 
         `metadata` has `id`, `source` and `split` unless the example brought its own.
+
+        Raises:
+            DamagedRecordError: the record holds no example.
         """
         record = self.records[item]
         try:

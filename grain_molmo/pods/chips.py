@@ -13,7 +13,13 @@ GB = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A machine with TPU chips; two virtual CPUs are one core."""
+    """A machine with TPU chips.
+
+    Attributes:
+        chips: that it holds.
+        vcpus: virtual CPUs; two are one core.
+        memory_bytes: of its main memory.
+    """
 
     chips: int
     vcpus: int
@@ -44,7 +50,7 @@ class Chip:
     hosts: tuple[Host, ...]
 
     def host(self, chips: int) -> Host:
-        """The machine that slices of so many chips are made of: one that holds all of them, or the last."""
+        """The machine that slices of so many `chips` are made of: one that holds all of them, or the last."""
         return next((host for host in self.hosts if host.chips == chips), self.hosts[-1])
 
 

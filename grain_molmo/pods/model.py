@@ -45,11 +45,11 @@ class Transformer:
         return self.layers * self.layer_params
 
     def forward_flops(self, tokens: int, seen: float) -> float:
-        """Of so many tokens that each attend to `seen` others on average."""
+        """Operations forward for so many `tokens` that each attend to `seen` others on average."""
         return 2 * tokens * (self.params + 2 * self.layers * self.heads * self.head_dim * seen)
 
     def activation_bytes(self, tokens: int) -> int:
-        """Each layer's input in bf16, kept for the backward pass, and what one layer computes, with its gradients."""
+        """Of so many `tokens`: each layer's input in bf16, kept for the backward pass, and what one layer computes."""
         within = 4 * self.width + 2 * self.head_dim * (self.heads + self.kv_heads) + 3 * self.mlp
         return tokens * _BF16 * (self.layers * self.width + 2 * within)
 
@@ -84,9 +84,13 @@ class VisionLanguageModel:
         return self.params * _STATE_BYTES
 
     def row_flops(self, stage: Stage, examples_per_row: float) -> float:
-        """Forward and backward of a row, padding included, nothing computed twice.
+        """Operations forward and backward of a row, padding included, nothing computed twice.
 
         A token attends to half of its own example on average; the examples of a row are taken as equally long.
+
+        Args:
+            stage: its tokens, crops and pooled vectors a row.
+            examples_per_row: on average.
         """
         language = self.language.forward_flops(stage.seq_len, stage.seq_len / examples_per_row / 2)
         output = 2 * stage.seq_len * self.vocab_size * self.language.width
@@ -96,7 +100,7 @@ class VisionLanguageModel:
         return 3 * (language + output + vision + connector)
 
     def activation_bytes(self, tokens: int, crops: int) -> int:
-        """Of so many tokens and crops on one device.
+        """Of so many `tokens` and `crops` on one device.
 
         Layers are computed again in the backward pass, crops eight at a time, the loss 512 tokens at a time, and
         attention block by block, so that no matrix of scores exists.

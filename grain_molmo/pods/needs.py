@@ -49,7 +49,18 @@ def needs(
     model: VisionLanguageModel = MOLMO2_4B,
     mfu: float = MFU,
 ) -> Needs:
-    """What the stage asks for if the pod computes at the given share of its peak."""
+    """What the stage asks for if the pod computes at the given share of its peak.
+
+    Args:
+        pod: and how it trains the stage.
+        stage_name: "pretraining", "sft" or "long_context".
+        examples_per_row: on average, which says how far a token attends.
+        model: that is trained.
+        mfu: share of the chips' peak that a step reaches, above 0 to 1.
+
+    Raises:
+        ConfigError: another stage.
+    """
     stage = pod.stage(stage_name)
     step_s = stage.batch_size * model.row_flops(stage, examples_per_row) / (pod.chips * pod.chip.peak_flops * mfu)
     return Needs(
@@ -64,7 +75,11 @@ def needs(
 
 
 def device_bytes(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B) -> dict[str, float]:
-    """Memory of a device by what takes it: "model", "activations", "batches"."""
+    """Bytes of a device by what takes them: "model", "activations", "batches".
+
+    Args:
+        pod, stage_name, model: as of `needs`.
+    """
     run, stage = pod.run(stage_name), pod.stage(stage_name)
     layout = RowLayout.of(stage, run.context)
     return {
@@ -77,7 +92,11 @@ def device_bytes(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_
 
 
 def host_bytes(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B) -> dict[str, float]:
-    """Memory of a host by what takes it: "batches", "checkpoint" (the copy that is written meanwhile), "system"."""
+    """Bytes of a host by what takes them: "batches", "checkpoint" (the copy that is written meanwhile), "system".
+
+    Args:
+        pod, stage_name, model: as of `needs`.
+    """
     run, stage = pod.run(stage_name), pod.stage(stage_name)
     row_shards, row_parts = max(1, pod.host.chips // run.context), min(pod.host.chips, run.context)
     rows = row_shards * stage.batch_size // run.row_shards
@@ -89,7 +108,11 @@ def host_bytes(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B
 
 
 def problems(pod: Pod, stage_name: str, model: VisionLanguageModel = MOLMO2_4B) -> list[str]:
-    """What does not fit, a sentence each; empty if all does."""
+    """What does not fit, a sentence each; empty if all does.
+
+    Args:
+        pod, stage_name, model: as of `needs`.
+    """
     found = []
     device, host = device_bytes(pod, stage_name, model), host_bytes(pod, stage_name, model)
     for what, parts, limit in (

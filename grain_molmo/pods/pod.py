@@ -106,30 +106,35 @@ class Pod:
         return self.chips // self.host.chips
 
     def run(self, stage_name: str) -> StageRun:
-        """How it trains the stage of that name. Raises ConfigError for another than the three."""
+        """How it trains the stage `stage_name`. Raises ConfigError for another than the three."""
         if stage_name not in STAGES:
             raise ConfigError(f"stage {stage_name!r}: one of {', '.join(STAGES)}")
         return getattr(self, stage_name)
 
     def stage(self, stage_name: str) -> Stage:
-        """The stage with the batch that this pod takes."""
+        """The stage `stage_name` with the batch that this pod takes. Raises ConfigError as `run`."""
         run, stage = self.run(stage_name), STAGES[stage_name]
         return stage if run.batch_size is None else replace(stage, batch_size=run.batch_size)
 
     def passes(self, stage_name: str) -> int:
-        """Forward and backward passes over the parts of a batch before the parameters change."""
+        """Forward and backward passes over the parts of a batch of `stage_name` before the parameters change."""
         run = self.run(stage_name)
         return self.stage(stage_name).batch_size // (run.row_shards * run.rows)
 
     def host_rows(self, stage_name: str) -> float:
-        """Rows of a batch that each host renders; one that hosts share counts on each, for they decode it whole."""
+        """Rows of a batch of `stage_name` that each host renders; a row that hosts share counts on each of them."""
         hosts_a_row = max(1, self.run(stage_name).context // self.host.chips)
         return self.stage(stage_name).batch_size * hosts_a_row / self.hosts
 
     def mesh(self, stage_name: str, devices: Sequence[Any] | None = None) -> "jax.sharding.Mesh":
-        """The mesh with axes "data", "fsdp" and "context", of all of JAX's devices unless some are given.
+        """The mesh with axes "data", "fsdp" and "context".
 
-        Raises ConfigError if there are more or fewer devices than the pod's.
+        Args:
+            stage_name: whose layout.
+            devices: as many as the pod has; default all of JAX's.
+
+        Raises:
+            ConfigError: there are more or fewer devices than the pod's, or no such stage.
         """
         import jax  # here, for sizes and the command line need none of it
         from jax.experimental.mesh_utils import create_device_mesh
@@ -144,7 +149,11 @@ class Pod:
         return jax.sharding.Mesh(arranged, MESH_AXES)
 
     def loader_args(self, stage_name: str, devices: Sequence[Any] | None = None) -> dict[str, Any]:
-        """Arguments of `make_loader`: stage, batch size, threads and mesh."""
+        """Arguments of `make_loader`: stage, batch size, threads and mesh.
+
+        Args:
+            stage_name, devices: as of `mesh`.
+        """
         return {
             "stage": stage_name,
             "batch_size": self.stage(stage_name).batch_size,

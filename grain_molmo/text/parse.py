@@ -60,6 +60,16 @@ def read_points(text: str, image_size: Size | Sequence[Size], scale: Size | None
 def read_tracks(text: str, image_size: Size | Sequence[Size], scale: Size | None = None) -> dict[int, Track]:
     """Where each object is at which time: the points of `read_points` by `object_id`, then by `frame`, both ascending.
 
+    Args:
+        text: what the model wrote.
+        image_size, scale: as of `read_points`.
+
+    Returns:
+        By object a dict from time in seconds (or number of a picture) to (x, y) in units of `scale`, else pixels.
+
+    Raises:
+        ConfigError: an `image_size` that is none.
+
     >>> read_tracks('<tracks coords="0.0 1 031 062;1.0 1 062 062 2 500 500">dogs</tracks>', (1000, 1000))
     {1: {0.0: (31.0, 62.0), 1.0: (62.0, 62.0)}, 2: {1.0: (500.0, 500.0)}}
     """

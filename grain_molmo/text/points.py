@@ -169,7 +169,13 @@ def plain_count(n: int) -> str:
 
 @dataclass(frozen=True)
 class ParsedPoint:
-    """A point read from markup: the picture's number or the frame's time, the object's number, and where it is."""
+    """A point read from markup.
+
+    Attributes:
+        frame: the picture's number, from 1, or the frame's time in seconds.
+        object_id: the object's number.
+        x, y: from the upper left corner, in the units that were asked for.
+    """
 
     frame: float
     object_id: int
@@ -177,7 +183,17 @@ class ParsedPoint:
     y: float
 
 
-_TAG = re.compile(r'<(?:points|tracks)\b[^<>]*? coords="([0-9\t:;,. ]*)"')
+@dataclass(frozen=True)
+class PointTag:
+    """A tag read from markup: "points" or "tracks", what it names, and its points."""
+
+    kind: str
+    label: str
+    points: tuple[ParsedPoint, ...]
+
+
+_TAG = re.compile(r'<(points|tracks)\b[^<>]*? coords="([0-9\t:;,. ]*)"')
+_LABEL = re.compile(r"[^<>]*>([^<]*)")
 _GROUP = re.compile(r"[\t:,;]")
 _TRIPLE = re.compile(r"(?<![0-9])([0-9]{1,9}) ([0-9]{3,4}) ([0-9]{3,4})(?= |$)")
 
@@ -191,13 +207,26 @@ def parse_points(text: str, scale: Scale = 1.0) -> list[ParsedPoint]:
     >>> parse_points('<points coords="1 1 123 030 2 500 256">dogs</points>', 100)[1]
     ParsedPoint(frame=1.0, object_id=2, x=50.0, y=25.6)
     """
+    return [point for tag in parse_tags(text, scale) for point in tag.points]
+
+
+def parse_tags(text: str, scale: Scale = 1.0) -> list[PointTag]:
+    """The `<points>` and `<tracks>` tags in `text`, in its order, as `parse_points` reads them, with what they name.
+
+    >>> parse_tags('Here: <points coords="1 1 500 030">dogs</points>')[0].label
+    'dogs'
+    """
     width, height = _scale_pair(scale)
-    return [
-        ParsedPoint(frame, number, x * width / 1000, y * height / 1000)
-        for tag in _TAG.finditer(text)
-        for group in _GROUP.split(tag[1])
-        for frame, number, x, y in _parse_group(group)
-    ]
+    tags = []
+    for tag in _TAG.finditer(text):
+        points = tuple(
+            ParsedPoint(frame, number, x * width / 1000, y * height / 1000)
+            for group in _GROUP.split(tag[2])
+            for frame, number, x, y in _parse_group(group)
+        )
+        label = _LABEL.match(text, tag.end())
+        tags.append(PointTag(tag[1], label[1] if label else "", points))
+    return tags
 
 
 def _parse_group(group: str) -> list[tuple[float, int, int, int]]:

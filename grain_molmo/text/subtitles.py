@@ -69,12 +69,20 @@ def subtitle_text(
     """
     if isinstance(subtitle, str):
         return HEADER + subtitle if subtitle.strip() else ""
-    cues = list(_as_cues(subtitle))
+    cues = subtitle_cues(subtitle)
     if not cues:
         return ""
     times = np.asarray(frame_times, dtype=float)
     shown = (cue for cue in cues if _near_a_frame(cue, times))
     return HEADER + "".join(f"{time_string(start)} - {time_string(end)} {text}\n" for start, end, text in shown)
+
+
+def subtitle_cues(subtitle: Mapping[Any, str] | Sequence[Any] | None) -> list[Cue]:
+    """The cues of an example's subtitle, in any of the forms that `subtitle_text` takes but a text.
+
+    Raises ExampleError: `bad_subtitle`, `bad_time`.
+    """
+    return list(_as_cues(subtitle))
 
 
 def shift_cues(cues: Iterable[Cue], clip_start_s: float, clip_end_s: float) -> list[Cue]:

@@ -31,17 +31,26 @@ PAD_NAMES = ("<|endoftext|>", "<pad>", "[PAD]")
 class Tokenizer:
     """A `tokenizers` tokenizer with the special tokens in place; pickles by content, so it can go to any process.
 
-    Attributes:
+    `load_tokenizer` makes one, and explains the arguments.
+
+    Args:
+        backend: a `tokenizers.Tokenizer`, taken over and given what it lacks.
         name: what it was loaded as, for people.
+        special_base, eos_token: as of `load_tokenizer`.
+
+    Attributes:
+        name: the same.
         bos_id, eos_id, pad_id: BOS is EOS where the vocabulary has no BOS of its own (Molmo2 §1.3).
         special_base: id of the first special token; `special_base + offset` are the others.
         vocab_size: number of ids, the special tokens included.
+
+    Raises:
+        ConfigError: no end-of-text token, or special tokens at clashing ids.
     """
 
     def __init__(
         self, backend: Backend, name: str, *, special_base: int | None = None, eos_token: str | None = None
     ) -> None:
-        """Takes over `backend` and adds what it lacks to it. `load_tokenizer` explains the arguments."""
         self.name = name
         self._backend = backend
         backend.no_truncation()

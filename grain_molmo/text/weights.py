@@ -17,6 +17,9 @@ class LossWeighting:
         root_length: also 2 / √(answer tokens of the branch), so that a long answer counts more than a short one, but
             not in proportion.
         root_subsegments: also 1 / √(branches) in a message tree.
+
+    Raises:
+        ConfigError: a weight below 0, or no finite number.
     """
 
     weight: float = 1.0
@@ -29,7 +32,7 @@ class LossWeighting:
         object.__setattr__(self, "weight", float(self.weight))
 
     def token_weight(self, num_answer_tokens: int, num_branches: int = 1) -> float:
-        """Weight of each answer token of a branch with that many of them.
+        """Weight of each answer token of a branch with `num_answer_tokens` of them, one of `num_branches`.
 
         >>> round(LossWeighting(root_length=True).token_weight(4), 3)
         1.0
@@ -43,6 +46,12 @@ class LossWeighting:
 
         A number takes the place of `weight` and keeps the other rules; a mapping replaces the fields that it names with
         something other than None; a `LossWeighting` replaces everything; None changes nothing.
+
+        Args:
+            override: one of these.
+
+        Raises:
+            ConfigError: a mapping names a field that there is not.
         """
         if override is None:
             return self

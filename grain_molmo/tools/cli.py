@@ -17,6 +17,7 @@ _COMMANDS = {
     "demo": ("grain_molmo.tools.demo", "sample data, converted, packed, and a picture of what the model sees"),
     "convert": ("converters.to_arrayrecord", "hub, local or sample rows into the store"),
     "inspect": ("grain_molmo.tools.inspect", "what is in a store or a stage, or what would be on the hub"),
+    "visualize": ("grain_molmo.tools.visualize", "a page to look at sets, or at a stage's packed rows, in a browser"),
     "index": ("grain_molmo.tools.index", "lengths of a stage's examples, so that plans need not encode them"),
     "verify": ("grain_molmo.tools.verify", "whether a store is sound: checksums, records, references, media"),
     "bench": ("grain_molmo.tools.bench", "how fast this machine reads, decodes, packs and loads"),
@@ -73,7 +74,7 @@ def main_parser(*, whole: bool = False) -> CommandParser:
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", prog=PROG, metavar="COMMAND", required=True)
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, add_help=whole, formatter_class=HelpFormatter)
         if whole:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+MOST_STILLS = 12
+"""Frames of a video in a strip, if a view is not told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:

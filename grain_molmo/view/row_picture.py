@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 from grain_molmo.render import ExampleInfo
 from grain_molmo.text.points import ParsedPoint
 from grain_molmo.text.tokenizer import Tokenizer
-from grain_molmo.view.row_view import Branch, ExampleView, Row, RowView, Span, describe_row
+from grain_molmo.view.model import Span
+from grain_molmo.view.row_view import Branch, ExampleView, Row, RowView, describe_row, join_frames
 from grain_molmo.view.text_layout import (
     Colour,
     Line,
@@ -295,16 +296,6 @@ def _lay_out_texts(example: ExampleView, colour: Colour) -> list[tuple[int | Non
     if left_out > 0:
         texts.append((None, lay_out([Piece(f"{left_out} more branches", PROMPT, PROMPT)], width, BODY)))
     return texts
-
-
-def join_frames(spans: Sequence[Span]) -> list[Span]:
-    """The spans with all visual tokens, and the times or numbers between them, told as one."""
-    visual = [i for i, span in enumerate(spans) if span.kind == "visual"]
-    if len(visual) < 2:
-        return list(spans)
-    first, last = visual[0], visual[-1]
-    n_tokens = sum(span.n_tokens for span in spans[first : last + 1])
-    return [*spans[:first], Span("visual", "", n_tokens), *spans[last + 1 :]]
 
 
 def _pieces(spans: Sequence[Span], colour: Colour) -> list[Piece]:

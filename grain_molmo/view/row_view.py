@@ -25,25 +25,11 @@ from grain_molmo.special_tokens import (
 from grain_molmo.text.assemble import SHARED_SUBSEGMENT
 from grain_molmo.text.points import ParsedPoint, parse_points
 from grain_molmo.text.tokenizer import Tokenizer
+from grain_molmo.view.model import Grid, Span
 from grain_molmo.vision.crops import PATCH, PATCHES_PER_CROP
 
 Row = Mapping[str, np.ndarray]
 """The arrays of one row: a batch's without their first axis."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """Neighbouring tokens of one kind.
-
-    Attributes:
-        kind: "prompt" (no loss), "trained" (its prediction has loss weight), or "visual".
-        text: decoded; "" for visual tokens.
-        n_tokens: how many.
-    """
-
-    kind: str
-    text: str
-    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +68,11 @@ class View:
     pixels_HW3: np.ndarray
     tokens_YX: np.ndarray
     crops_YX: np.ndarray
+
+    @property
+    def grid(self) -> Grid:
+        """Where crops and visual tokens meet."""
+        return label_grid(self.crops_YX, self.tokens_YX)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,17 +145,7 @@ def describe_row(row: Row, examples: Sequence[ExampleInfo], tokenizer: Tokenizer
 
 def _describe_example(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> ExampleView:
     start, stop = info.tokens
-    subsegments = row["subsegment_ids"][start:stop]
-    parts = [(start + a, start + b, subsegment) for a, b, subsegment in _runs(subsegments)]
-    branches = tuple(
-        Branch((a, b), _spans(row, a, b, tokenizer)) for a, b, subsegment in parts if subsegment != SHARED_SUBSEGMENT
-    )
-    shared = tuple(
-        span
-        for a, b, subsegment in parts
-        if subsegment == SHARED_SUBSEGMENT
-        for span in _spans(row, a, b, tokenizer, is_shared=True)
-    )
+    shared, branches = read_conversations(row, start, stop, tokenizer)
     is_visual = _is_visual(row["input_tokens"][start:stop], tokenizer)
     pictures, frames = _media(row, info, tokenizer)
     return ExampleView(
@@ -178,23 +159,65 @@ def _describe_example(row: Row, info: ExampleInfo, tokenizer: Tokenizer) -> Exam
     )
 
 
+def read_conversations(
+    row: Row, start: int, stop: int, tokenizer: Tokenizer
+) -> tuple[tuple[Span, ...], tuple[Branch, ...]]:
+    """What all branches of the example at [start, stop) see, and its branches; one alone shares nothing.
+
+    Args:
+        row: `input_tokens`, `target_tokens`, `loss_weights`, `subsegment_ids` [T].
+        start, stop: of the example's tokens.
+        tokenizer: the one that made the tokens.
+    """
+    parts = [(start + a, start + b, subsegment) for a, b, subsegment in _runs(row["subsegment_ids"][start:stop])]
+    shared = tuple(
+        span
+        for a, b, subsegment in parts
+        if subsegment == SHARED_SUBSEGMENT
+        for span in _spans(row, a, b, tokenizer, is_shared=True)
+    )
+    branches = tuple(
+        Branch((a, b), _spans(row, a, b, tokenizer)) for a, b, subsegment in parts if subsegment != SHARED_SUBSEGMENT
+    )
+    return shared, branches
+
+
 def _spans(row: Row, start: int, stop: int, tokenizer: Tokenizer, is_shared: bool = False) -> tuple[Span, ...]:
     """The first token of [start, stop) and what each of them predicts.
 
     A target is an input too, the next one, save where a branch ends. What the last of the shared part predicts is the
-    first token of a branch, and shown there.
+    first token of a branch, and shown there. A prompt predicts nothing: its inputs are all there is.
     """
     last = stop - 1 if is_shared else stop
-    ids = np.concatenate([row["input_tokens"][start : start + 1], row["target_tokens"][start:last]])
-    is_trained = np.concatenate([[False], row["loss_weights"][start:last] > 0])
-    kinds = np.where(_is_visual(ids, tokenizer), "visual", np.where(is_trained, "trained", "prompt"))
-    return tuple(
-        Span(str(kind), "" if kind == "visual" else tokenizer.decode(ids[a:b]), b - a) for a, b, kind in _runs(kinds)
-    )
+    is_prompt = not row["target_tokens"][start:stop].any()
+    follow = row["input_tokens"][start + 1 : stop] if is_prompt else row["target_tokens"][start:last]
+    ids = np.concatenate([row["input_tokens"][start : start + 1], follow])
+    weights = np.concatenate([[0.0], row["loss_weights"][start : start + len(follow)]]).astype(np.float32)
+    # A number for each kind and weight: -1 visual, 0 prompt, the weight of what is trained.
+    kinds = np.where(_is_visual(ids, tokenizer), np.float32(-1), weights)
+    return tuple(_span(ids[a:b], float(kind), tokenizer) for a, b, kind in _runs(kinds))
+
+
+def _span(ids: np.ndarray, kind: float, tokenizer: Tokenizer) -> Span:
+    if kind < 0:
+        return Span("visual", "", len(ids))
+    return Span("trained" if kind else "prompt", tokenizer.decode(ids), len(ids), kind)
+
+
+def join_frames(spans: Sequence[Span]) -> list[Span]:
+    """The spans with all visual tokens, and the times or numbers between them, told as one."""
+    visual = [i for i, span in enumerate(spans) if span.kind == "visual"]
+    if len(visual) < 2:
+        return list(spans)
+    first, last = visual[0], visual[-1]
+    n_tokens = sum(span.n_tokens for span in spans[first : last + 1])
+    return [*spans[:first], Span("visual", "", n_tokens), *spans[last + 1 :]]
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, int, Any]]:
-    """(start, stop, value) of each run of equal values."""
+    """(start, stop, value) of each run of equal values; none of no values."""
+    if not len(values):
+        return
     changes = np.flatnonzero(values[1:] != values[:-1]) + 1
     for start, stop in itertools.pairwise([0, *changes.tolist(), len(values)]):
         yield start, stop, values[start]
@@ -272,6 +295,16 @@ def pooled_view(images_CPD: np.ndarray, pooling_NW: np.ndarray, rows: int, cols:
         pooling_NW: [rows * cols, 4 or 9] patches of each token, counted from the row's first crop; -1 is none.
         rows, cols: the grid of tokens.
     """
+    ids_YX, tokens_YX = _by_patch(pooling_NW, rows, cols)
+    patches = images_CPD.reshape(-1, PATCH, PATCH, 3)[ids_YX]
+    height, width = (PATCH * extent for extent in ids_YX.shape)
+    return View(
+        patches.transpose(0, 2, 1, 3, 4).reshape(height, width, 3), tokens_YX, ids_YX // np.int32(PATCHES_PER_CROP)
+    )
+
+
+def _by_patch(pooling_NW: np.ndarray, rows: int, cols: int) -> tuple[np.ndarray, np.ndarray]:
+    """The patch at each place of a view, and the visual token that pools it, [Y, X] both."""
     if (pooling_NW[:, 4:] < 0).all():  # a picture's windows, in a batch that has room for those of frames
         pooling_NW = pooling_NW[:, :4]
     side = math.isqrt(pooling_NW.shape[1])
@@ -283,9 +316,21 @@ def pooled_view(images_CPD: np.ndarray, pooling_NW: np.ndarray, rows: int, cols:
     tokens_YX = by_patch(np.repeat(np.arange(rows * cols), side * side))
     there = ids_YX >= 0  # the last windows may reach beyond the picture
     inside = np.ix_(there.any(axis=1), there.any(axis=0))
-    ids_YX, tokens_YX = ids_YX[inside], tokens_YX[inside]
-    patches = images_CPD.reshape(-1, PATCH, PATCH, 3)[ids_YX]
-    height, width = (PATCH * extent for extent in ids_YX.shape)
-    return View(
-        patches.transpose(0, 2, 1, 3, 4).reshape(height, width, 3), tokens_YX, ids_YX // np.int32(PATCHES_PER_CROP)
-    )
+    return ids_YX[inside], tokens_YX[inside]
+
+
+def pooling_grid(pooling_NW: np.ndarray, rows: int, cols: int) -> Grid:
+    """How a view is cut, read from what its visual tokens pool; the arguments are those of `pooled_view`."""
+    ids_YX, tokens_YX = _by_patch(pooling_NW, rows, cols)
+    return label_grid(ids_YX // PATCHES_PER_CROP, tokens_YX)
+
+
+def label_grid(crops_YX: np.ndarray, tokens_YX: np.ndarray) -> Grid:
+    """Lines where neighbouring patches belong to other crops, and to other visual tokens."""
+    return Grid(borders(crops_YX), borders(crops_YX.T), borders(tokens_YX), borders(tokens_YX.T))
+
+
+def borders(labels_YX: np.ndarray) -> tuple[float, ...]:
+    """Where neighbouring columns differ, as shares of the width."""
+    differ = (labels_YX[:, 1:] != labels_YX[:, :-1]).any(axis=0)
+    return tuple((int(column) + 1) / labels_YX.shape[1] for column in np.flatnonzero(differ))

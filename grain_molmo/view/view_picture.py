@@ -34,10 +34,13 @@ def draw_view(view: View, points: Sequence[tuple[ParsedPoint, Colour]], max_size
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(np.ascontiguousarray(view.pixels_HW3)).resize(size, Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(image, "RGBA")
-    for labels_YX, line in ((view.tokens_YX, (255, 255, 255, 70)), (view.crops_YX, (255, 255, 255, 230))):
-        for x in _changes(labels_YX):
+    grid = view.grid
+    tokens, crops = (grid.tokens_x, grid.tokens_y, 70), (grid.crops_x, grid.crops_y, 230)
+    for upright, level, opacity in (tokens, crops):
+        line = (255, 255, 255, opacity)
+        for x in upright:
             draw.line((x * size[0], 0, x * size[0], size[1]), fill=line)
-        for y in _changes(labels_YX.T):
+        for y in level:
             draw.line((0, y * size[1], size[0], y * size[1]), fill=line)
     _draw_points(draw, points, size)
     return image
@@ -54,12 +57,6 @@ def _draw_points(
         radius = smallest + 3 * min(left_here[point.x, point.y], _MOST_RINGS)
         x, y = point.x * size[0], point.y * size[1]
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=(255, 255, 255), width=2)
-
-
-def _changes(labels_YX: np.ndarray) -> list[float]:
-    """Where neighbouring columns differ, as shares of the width."""
-    differ = (labels_YX[:, 1:] != labels_YX[:, :-1]).any(axis=0)
-    return [(int(column) + 1) / labels_YX.shape[1] for column in np.flatnonzero(differ)]
 
 
 _FILM_COLUMNS, _FILM_ROWS, _STILL = 5, 3, 104

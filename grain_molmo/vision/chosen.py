@@ -87,11 +87,28 @@ class Frames(Sequence[np.ndarray]):
         return getattr(self.video, "in_memory", False)
 
     def decode(self, times_s: _TIMES_S | None = None, clip_start_s: float = 0.0) -> np.ndarray:
-        """[F, H, W, 3] uint8 RGB: all of them, or those shown at other times: see `Video.decode`."""
+        """[F, H, W, 3] uint8 RGB: all of them, or those shown at other times.
+
+        Args:
+            times_s: [F] float64, seconds from `clip_start_s`; default those chosen.
+            clip_start_s: seconds from the video's first frame.
+
+        Raises:
+            MediaError: the video does not decode.
+        """
         return self.video.decode(self.timestamps if times_s is None else times_s, clip_start_s)
 
     def render(self, times_s: _TIMES_S, out_FPD: np.ndarray, clip_start_s: float = 0.0) -> str:
-        """Patches of the frames shown at the times: see `Video.render`."""
+        """Writes the patches of the frames shown at the times; "prepared" or "original", what they were read from.
+
+        Args:
+            times_s: [F] float64, seconds from `clip_start_s`.
+            out_FPD: [F, 729, 588] uint8, a crop of 378 x 378 for each frame; written to.
+            clip_start_s: seconds from the video's first frame.
+
+        Raises:
+            MediaError: the video does not decode.
+        """
         return self.video.render(times_s, out_FPD, clip_start_s)
 
 

@@ -21,8 +21,12 @@ __all__ = ["LazyImage", "LazyVideo", "as_video"]
 class LazyImage:
     """Stands for an [H, W, 3] uint8 RGB array; `np.asarray(image)` decodes it.
 
+    Args:
+        ref: what the annotation knows of the picture.
+        store: where its bytes are.
+
     Attributes:
-        ref: what the annotation knows of the picture, without opening it.
+        ref: the same; its size is known without opening the picture.
     """
 
     __slots__ = ("_store", "ref")
@@ -64,9 +68,16 @@ class LazyImage:
 class LazyVideo:
     """Stands for a stored video, and for the frames of it that were prepared at conversion, if any.
 
-    Attributes:
-        ref: what the annotation knows of the video, without opening it.
+    Args:
+        ref: what the annotation knows of the video.
+        store: where its bytes are.
         frames_ref: the same of the prepared frames, or None.
+
+    Attributes:
+        ref, frames_ref: the same; size and duration are known without opening the video.
+
+    Raises:
+        ValueError: `ref` is of a picture.
     """
 
     __slots__ = ("_store", "frames_ref", "ref")
@@ -119,15 +130,31 @@ class LazyVideo:
         return self._store.read(self.frames_ref.sha256)
 
     def decode(self, times_s: Sequence[float] | np.ndarray | None = None, clip_start_s: float = 0.0) -> np.ndarray:
-        """[F, H, W, 3] uint8 RGB of the original at its own size: see `Video.decode`."""
+        """[F, H, W, 3] uint8 RGB of the original at its own size.
+
+        Args:
+            times_s: [F] float64, seconds from `clip_start_s`; default two a second, at most 16.
+            clip_start_s: seconds from the video's first frame.
+
+        Raises:
+            MediaError: the video does not decode.
+        """
         if times_s is None:
             times_s = default_times(self.duration_s - clip_start_s)
         return stack_frames(self.encoded(), times_s, clip_start_s, (self.height, self.width))
 
     def render(self, times_s: Sequence[float] | np.ndarray, out_FPD: np.ndarray, clip_start_s: float = 0.0) -> str:
-        """Patches of the prepared frames where those are the very frames that are asked for: see `Video.render`.
+        """Writes patches of the prepared frames where those are the very frames asked for: "prepared", else "original".
 
         Prepared frames that are damaged or missing are reported, and the original shown instead.
+
+        Args:
+            times_s: [F] float64, seconds from `clip_start_s`.
+            out_FPD: [F, 729, 588] uint8, a crop of 378 x 378 for each frame; written to.
+            clip_start_s: seconds from the video's first frame.
+
+        Raises:
+            MediaError: the original does not decode.
         """
         try:
             if self._render_prepared(times_s, out_FPD, clip_start_s):

@@ -1,11 +1,12 @@
 """What the tests of the views share: packed rows of examples made on the spot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from chromium import DESKTOP, Browser, open_browser
 
 from grain_molmo import Dataset, Stage, Tokenizer, load_tokenizer
 from grain_molmo.encode import Encoder
@@ -55,3 +56,17 @@ def pack(tokenizer) -> Callable[..., PackedRow]:
         return PackedRow(take_row(batch, 0), infos[0], stage)
 
     return pack
+
+
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory) -> Iterator[Browser]:
+    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(_browser) -> Browser:
+    """A desktop's browser that prefers nothing; tests that use it share the xdist group "browser"."""
+    _browser.size(DESKTOP)
+    _browser.prefer()
+    return _browser

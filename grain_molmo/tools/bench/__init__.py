@@ -5,7 +5,7 @@
 
 import argparse
 
-from grain_molmo.tools.bench import convert, fetch, image, loader, packing, plan, read, video
+from grain_molmo.tools.bench import convert, fetch, image, loader, packing, page, plan, read, video
 from grain_molmo.tools.bench.report import print_report
 from grain_molmo.tools.parser import describe
 
@@ -18,6 +18,7 @@ _BENCHMARKS = {
     "loader": (loader, "batches, against decoding the same pictures without a loader"),
     "convert": (convert, "rows into a store, against array_record alone"),
     "fetch": (fetch, "pictures from a web server that misbehaves, against a plain HTTP client"),
+    "page": (page, "pages of cards, against encoding their pictures alone and opening an empty document"),
 }
 EXAMPLES = (
     ("what limits a loader here, on sample data", "loader"),

@@ -1,0 +1,94 @@
+"""What is drawn on pictures: places, names, numbers and colours of what answers and fields say."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from grain_molmo.text.points import image_points, multi_image_points, plain_points, plain_tracks, tracks
+from grain_molmo.view.marks import held_marks, held_points, pointed_at, tracks_of
+
+PERCENT = st.floats(0, 100)
+TRACK = [
+    {"time": 0.0, "points": {"a": {"point": (10, 20)}, "b": {"point": (90, 80)}}},
+    {"time": 0.5, "points": {"a": {"point": (30, 40)}, "b": {"point": (50, 50), "occluded": True}}},
+    {"time": 1.0, "points": {"a": {"point": (50, 60)}, "b": {"point": (70, 60)}}},
+]
+
+
+def places(marks):
+    return [(mark.x, mark.y) for mark in marks]
+
+
+@given(points=st.lists(st.tuples(PERCENT, PERCENT), max_size=8))
+def test_points_of_an_answer_lie_within_half_a_thousandth_of_where_they_were(points):
+    pointed = pointed_at(f"Yes: {image_points(points, 100, 'dogs', 'pointing')}", 3, [(640, 480)])
+
+    found, given = (np.array(sorted(pairs)).reshape(-1, 2) for pairs in (places(one.mark for one in pointed), points))
+    assert len(found) == len(given)
+    assert np.allclose(np.sort(found, axis=0), np.sort(given, axis=0) / 100, atol=0.000501)
+    assert {(one.mark.label, one.mark.group, one.frame) for one in pointed} <= {("dogs", 3, 1.0)}
+
+
+@given(points=st.lists(st.tuples(PERCENT, PERCENT), max_size=8))
+def test_plain_points_lie_within_a_pixel_of_where_they_were(points):
+    pointed = pointed_at(plain_points(points, 100, (640, 480)), 0, [(640, 480)])
+
+    assert len(pointed) == len(points)
+    for one, (x, y) in zip(pointed, points, strict=True):
+        assert abs(one.mark.x - x / 100) <= 1.001 / 640
+        assert abs(one.mark.y - y / 100) <= 1.001 / 480
+
+
+def test_points_of_several_pictures_know_their_picture_and_run_on_in_number():
+    pointed = pointed_at(multi_image_points([2, 3], [[(10, 10)], [(20, 20), (30, 30)]], 100, "cups"), 0, [(9, 9)] * 3)
+
+    assert [(one.frame, one.mark.number) for one in pointed] == [(2, 1), (3, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("answer", [tracks(TRACK, 100, "cups"), plain_tracks(TRACK, 100, (1000, 1000))])
+def test_a_track_is_the_places_of_one_thing_in_order_of_time_without_those_where_it_is_hidden(answer):
+    first, second = tracks_of(pointed_at(answer, 1, [(1000, 1000)]))
+
+    assert first.places == ((0.0, 0.1, 0.2), (0.5, 0.3, 0.4), (1.0, 0.5, 0.6))
+    assert second.places == ((0.0, 0.9, 0.8), (1.0, 0.7, 0.6))
+    assert (first.number, second.number, first.group) == (1, 2, 1)
+
+
+def test_points_that_follow_nothing_are_no_track():
+    assert tracks_of(pointed_at(image_points([(1, 2), (3, 4)], 100, "cups"), 0, [])) == ()
+
+
+def test_boxes_are_shares_of_the_picture_or_of_their_scale():
+    in_pixels = held_marks({"boxes": [[64, 48, 320, 240]], "box_labels": ["cup"]}, (640, 480), 2)
+    in_percent = held_marks({"boxes": np.array([[10, 10, 50, 50]]), "box_scale": 100}, (640, 480), 2)
+
+    for (box,) in (in_pixels, in_percent):
+        assert (box.kind, box.x, box.y, box.width, box.height) == ("box", 0.1, 0.1, 0.4, 0.4)
+        assert (box.number, box.group) == (1, 2)
+    assert [box.label for box in (*in_pixels, *in_percent)] == ["cup", ""]
+
+
+def test_a_mask_is_shown_by_the_box_around_it_and_an_empty_one_is_not():
+    mask = np.zeros((20, 40), bool)
+    mask[5:10, 8:16] = True
+
+    (box,) = held_marks({"metadata": {"masks": [mask, np.zeros((20, 40), bool)]}}, (400, 200), 0)
+
+    assert (box.x, box.y, box.width, box.height) == (0.2, 0.25, 0.2, 0.25)
+
+
+def test_points_that_no_answer_says_are_taken_from_the_field_with_their_names():
+    fields = {"points": [{"x": 64, "y": 48}, (320, 240)], "object_names": ["a", "b"]}
+
+    marks = held_points(fields, (640, 480))
+
+    assert places(marks) == [(0.1, 0.1), (0.5, 0.5)]
+    assert [mark.label for mark in marks] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "points", [None, "none", [], [1, 2], [(1, 2, 3)], [("a", "b")], [(1, float("nan"))], [[(1, 2)]]]
+)
+def test_what_is_no_list_of_pairs_marks_nothing(points):
+    assert held_points({"points": points}, (640, 480)) == ()

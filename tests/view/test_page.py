@@ -1,0 +1,210 @@
+"""The folder of a page: what is in it, when it appears, and what it never replaces."""
+
+import json
+import re
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_cards import HOSTILE, example, film, hostile_example, many, picture, row, talk
+
+from grain_molmo.errors import ConfigError
+from grain_molmo.view.model import ExampleCard, Mark
+from grain_molmo.view.page import search_text, write_page
+
+
+def data_of(page: Path, name: str) -> Any:
+    """A data block of the index, read as a browser would."""
+    (text,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', page.read_text("utf-8"), re.S)
+    return json.loads(text)
+
+
+def cards_of(page: Path) -> list[str]:
+    """The fragments in the order of the files that hold them."""
+    found: list[str] = []
+    for number, path in enumerate(sorted((page.parent / "cards").iterdir())):
+        text = path.read_text("utf-8")
+        assert text.startswith(f"gmCards({number}, ")
+        found += json.loads(text.removeprefix(f"gmCards({number}, ").removesuffix(");\n"))
+    return found
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_page_holds_every_card_in_order_and_knows_its_set_and_text(tmp_path):
+    report = write_page(tmp_path / "out", many(43, words=5), title="forty-three")
+
+    assert (report.items, report.problems) == (43, 0)
+    assert report.sets == {"set_0": 9, "set_1": 9, "set_2": 9, "set_3": 8, "set_4": 8}
+    cards, known, texts = cards_of(report.page), data_of(report.page, "known"), data_of(report.page, "texts")
+    assert len(cards) == len(texts) == len(known["items"]) == 43
+    for number in (0, 9, 10, 42):
+        assert f"id-{number}<" in cards[number]
+        assert f"What is in picture {number}?" in texts[number]
+        assert [known["sets"][of] for of in known["items"][number]] == [f"set_{number % 5}"]
+
+
+def test_the_pictures_of_cards_are_there_once_each(tmp_path):
+    report = write_page(tmp_path / "out", many(120, words=1), title="x")
+
+    addresses = {address for card in cards_of(report.page) for address in re.findall(r'src="([^"]*)"', card)}
+    assert len(addresses) == 50
+    assert {f"media/{path.name}" for path in (report.page.parent / "media").iterdir()} == addresses
+
+
+def test_a_row_belongs_to_all_sets_of_its_examples_once(tmp_path):
+    cards = [
+        row(example(0, dataset="a"), example(1, dataset="b"), example(2, dataset="a")),
+        row(example(3, dataset="b")),
+    ]
+
+    report = write_page(tmp_path / "out", cards, title="rows")
+
+    assert report.sets == {"a": 1, "b": 2}
+    known = data_of(report.page, "known")
+    assert [[known["sets"][of] for of in sets] for sets in known["items"]] == [["a", "b"], ["b"]]
+
+
+def test_a_page_of_nothing_is_a_page(tmp_path):
+    assert write_page(tmp_path / "out", [], title="nothing").items == 0
+
+
+def test_problems_are_counted_and_said(tmp_path):
+    cards = [example(0, problem="too long"), example(1), row(example(2), example(3, problem="no answer"))]
+
+    report = write_page(tmp_path / "out", cards, title="x")
+
+    assert report.problems == 2
+    assert "too long" in cards_of(report.page)[0]
+
+
+def test_a_search_finds_names_facts_words_labels_subtitles_and_problems():
+    one = example(
+        7,
+        facts={"url": "somewhere"},
+        pictures=(picture(marks=(Mark(x=0, y=0, label="a label"),)),),
+        film=film(1),
+        conversations=(talk("a question", "an answer"),),
+        problem="a problem",
+    )
+    wanted = ["shapes", "example-7", "somewhere", "a label", "ball", "said 0", "a question", "an answer", "a problem"]
+
+    assert all(words in search_text(one) for words in wanted)
+    assert all(words in search_text(row(one)) for words in [*wanted, "sft step 3 row 1"])
+
+
+def test_hostile_text_ends_no_script_of_the_index(tmp_path):
+    page = write_page(tmp_path / "out", [hostile_example()], title=HOSTILE[1], note=HOSTILE[0]).page
+
+    text = page.read_text("utf-8")
+    assert text.count("<script") == text.count("</script>") == 3
+    assert data_of(page, "known")["sets"] == [HOSTILE[1]]
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", "cards", "media"}
+
+
+def test_the_index_needs_no_other_file_but_cards_and_media(tmp_path):
+    text = write_page(tmp_path / "out", many(3, words=1), title="x").page.read_text("utf-8")
+
+    assert re.findall(r'(?:src|href)="([^"]*)"', text) == ["data:,", "#results"]
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "unsafe-inline" not in text
+
+
+def test_cards_come_no_faster_than_they_are_drawn_and_are_not_kept(tmp_path):
+    made: list[weakref.ref[ExampleCard]] = []
+    alive: list[int] = []
+
+    def cards() -> Iterator[ExampleCard]:
+        for index in range(60):
+            card = example(index)
+            made.append(weakref.ref(card))
+            yield card
+            del card
+            alive.append(sum(one() is not None for one in made))
+
+    write_page(tmp_path / "out", cards(), title="x", threads=2)
+
+    assert max(alive) <= 5
+
+
+def test_pictures_are_decoded_in_threads_and_cards_stay_in_order(tmp_path):
+    together = threading.Barrier(2, timeout=30)
+
+    def decode() -> np.ndarray:
+        together.wait()  # passes only if two of them decode at a time
+        return np.zeros((4, 4, 3), np.uint8)
+
+    cards = [example(index, pictures=(picture(key=f"key-{index}", decode=decode),)) for index in range(6)]
+    report = write_page(tmp_path / "out", cards, title="x", threads=2)
+
+    assert [re.findall(r"example-\d", card)[0] for card in cards_of(report.page)] == [f"example-{i}" for i in range(6)]
+
+
+def test_progress_is_told_for_each_card(tmp_path):
+    told: list[int] = []
+
+    write_page(tmp_path / "out", many(7, words=1), title="x", progress=told.append)
+
+    assert told == [1] * 7
+
+
+# ---- the folder ----
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_is_stopped_leaves_the_page_that_was_there_and_nothing_else(tmp_path, error):
+    write_page(tmp_path / "out", many(3, words=1), title="before")
+    before = files_of(tmp_path)
+
+    def cards() -> Iterator[ExampleCard]:
+        yield from many(25, words=1)
+        raise error
+
+    with pytest.raises(error):
+        write_page(tmp_path / "out", cards(), title="after")
+    assert files_of(tmp_path) == before
+    with pytest.raises(error):
+        write_page(tmp_path / "fresh", cards(), title="after")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_page_of_ours_is_replaced_as_a_whole(tmp_path):
+    write_page(tmp_path / "out", many(43, words=1), title="before")
+
+    report = write_page(tmp_path / "out", many(2, words=1), title="after")
+
+    assert len(cards_of(report.page)) == 2
+    assert [path.name for path in (tmp_path / "out" / "cards").iterdir()] == ["0000.js"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_is_taken_and_folders_above_are_made(tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    assert write_page(tmp_path / "empty", many(1), title="x").page.is_file()
+    assert write_page(tmp_path / "a" / "b" / "c", many(1), title="x").page.is_file()
+
+
+@pytest.mark.parametrize("what", ["notes.txt", "index.html", "a file"])
+def test_what_is_somebody_else_s_is_refused_before_any_work(tmp_path, what):
+    out = tmp_path / "out"
+    if what == "a file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / what).write_text("<!doctype html><title>mine</title>")
+
+    def cards() -> Iterator[ExampleCard]:
+        pytest.fail("asked for a card")
+        yield
+
+    with pytest.raises(ConfigError, match="is no page of"):
+        write_page(out, cards(), title="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
