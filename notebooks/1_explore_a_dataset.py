@@ -50,8 +50,8 @@ DATA = "sample-data"
 # !{command} inspect --data-dir {DATA}
 
 # %% [markdown]
-# The sample has some bad rows on purpose: a dead link, an empty caption, a point outside of its picture. Each was
-# rejected for a reason, which the table counts. Nothing is ever dropped without a word.
+# The sample has some bad rows on purpose: an empty caption, a web page in place of a picture, a point outside of its
+# picture. Each was rejected for a reason, as the conversion said. Nothing is ever dropped without a word.
 #
 # ## An example is a dict
 
