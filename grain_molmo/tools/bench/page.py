@@ -33,6 +33,9 @@ _CARDS_AT = "return performance.getEntriesByName('cards')[0]?.startTime ?? null"
 _LOADED_AT = "return performance.getEntriesByType('navigation')[0].loadEventEnd || null"
 
 
+EXAMPLES = (("a smaller one", "--cards 200 --rounds 1"), ("the whole", ""))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
     parser.add_argument("--cards", type=positive, default=5000, metavar="N", help="of the page (5000)")
