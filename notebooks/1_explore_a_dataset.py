@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -18,13 +23,14 @@
 # what you would do with the real sets.
 
 # %%
-# Only where the library is not there yet, as on Colab; from a checkout: pip install '.[notebooks]'
+# Only where the library is not there yet, as on Colab; the path of a checkout or wheel does as well: "PATH[notebooks]"
 import importlib.util
 import subprocess
 import sys
 
+PACKAGE = "grain-molmo[notebooks]"
 if importlib.util.find_spec("grain_molmo") is None:
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "grain-molmo[notebooks]"])
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", PACKAGE])
 
 # %% [markdown]
 # ## Get some data
@@ -44,8 +50,8 @@ DATA = "sample-data"
 # !{command} inspect --data-dir {DATA}
 
 # %% [markdown]
-# The sample has some bad rows on purpose: a dead link, an empty caption, a point outside of its picture. Each was
-# rejected for a reason, which the table counts. Nothing is ever dropped without a word.
+# The sample has some bad rows on purpose: an empty caption, a web page in place of a picture, a point outside of its
+# picture. Each was rejected for a reason, as the conversion said. Nothing is ever dropped without a word.
 #
 # ## An example is a dict
 

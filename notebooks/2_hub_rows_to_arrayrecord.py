@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,13 +24,14 @@
 # what follows is what you would do with the real ones.
 
 # %%
-# Only where the library is not there yet, as on Colab; from a checkout: pip install '.[notebooks]'
+# Only where the library is not there yet, as on Colab; the path of a checkout or wheel does as well: "PATH[notebooks]"
 import importlib.util
 import subprocess
 import sys
 
+PACKAGE = "grain-molmo[notebooks]"
 if importlib.util.find_spec("grain_molmo") is None:
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "grain-molmo[notebooks]"])
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", PACKAGE])
 
 # %% [markdown]
 # ## Rows as they are on the hub

@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -16,13 +21,14 @@
 # really know nothing of each other.
 
 # %%
-# Only where the library is not there yet, as on Colab; from a checkout: pip install '.[notebooks]'
+# Only where the library is not there yet, as on Colab; the path of a checkout or wheel does as well: "PATH[notebooks]"
 import importlib.util
 import subprocess
 import sys
 
+PACKAGE = "grain-molmo[notebooks]"
 if importlib.util.find_spec("grain_molmo") is None:
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "grain-molmo[notebooks]"])
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", PACKAGE])
 
 # %%
 command = f'"{sys.executable}" -m grain_molmo'
@@ -167,14 +173,17 @@ for waiting in (1, 4, 16, 48):
 # %% [markdown]
 # ## What limits the loader?
 #
-# The stages of the pipeline work side by side. Each bar says what one of them could do if it never had to wait for
-# another; the line is what came out. Here nothing is trained, so the loader itself is what we wait for.
-
-# %%
-plots.throughput(history)
+# The stages of the pipeline work side by side, each some batches ahead of the next. Each bar says what one of them could
+# do if it never had to wait for another; the line is what came out. Here nothing is trained, so the loader itself is
+# what we wait for.
 
 # %%
 loader.close()
+pace = plots.History()
+with gm.make_loader("pretraining", metrics=pace, **settings) as loader:
+    for _ in range(8):
+        next(loader)
+plots.throughput(pace)
 
 # %% [markdown]
 # ## Where next

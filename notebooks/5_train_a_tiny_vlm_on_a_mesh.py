@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -11,18 +16,19 @@
 # %% [markdown]
 # # 5. Train a tiny VLM on a mesh
 #
-# A vision-language model with fewer than a hundred thousand weights learns from packed batches on eight devices, is stopped, and
-# goes on with another arrangement of devices as if nothing had happened. The devices are parts of this machine's
-# processor, but every line is what a pod would run.
+# A vision-language model with fewer than a hundred thousand weights learns from packed batches on eight devices, is
+# stopped, and goes on with another arrangement of devices as if nothing had happened. The devices are parts of this
+# machine's processor, but every line is what a pod would run.
 
 # %%
-# Only where the library is not there yet, as on Colab; from a checkout: pip install '.[notebooks]'
+# Only where the library is not there yet, as on Colab; the path of a checkout or wheel does as well: "PATH[notebooks]"
 import importlib.util
 import subprocess
 import sys
 
+PACKAGE = "grain-molmo[notebooks]"
 if importlib.util.find_spec("grain_molmo") is None:
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "grain-molmo[notebooks]"])
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", PACKAGE])
 
 # %%
 # Eight devices on the processor; this must be said before JAX is imported.

@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 _NOT_FOR_THEM = ("GRAIN_MOLMO_DATA", "XLA_FLAGS", "JAX_PLATFORMS", "MPLBACKEND")
-_CELL_TIMEOUT_S = 300
+_CELL_TIMEOUT_S = 600
 _QUIET = ["--log-level=ERROR"]  # of the kernel itself, which warns of loopback
 
 

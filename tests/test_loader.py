@@ -524,8 +524,10 @@ def test_a_loader_can_be_closed_twice_and_used_as_a_context(open_loader):
     with open_loader() as loader:
         next(loader)
     loader.close()
-    with pytest.raises(ValueError, match="closed"):
-        next(loader)
+    state = loader.get_state()
+    for use in (lambda: next(loader), lambda: loader.set_state(state), lambda: loader.batch_at(0)):
+        with pytest.raises(ConfigError, match="the loader is closed: make another"):
+            use()
 
 
 def test_loaders_of_several_threads_do_not_disturb_each_other(open_loader):

@@ -45,7 +45,6 @@ def cards_of_sets(args: argparse.Namespace) -> Cards:
     datasets = _datasets(args)
     chosen = {name: choose_examples(len(dataset), args.num_examples, args.seed) for name, dataset in datasets.items()}
     stage, tokenizer = find_stage(args.as_in, args.recipe), load_tokenizer(args.tokenizer)
-    counts = [f"{name}: {len(chosen[name]):,} of {len(dataset):,}" for name, dataset in datasets.items()]
     cards = (
         describe_example(
             dataset,
@@ -60,9 +59,11 @@ def cards_of_sets(args: argparse.Namespace) -> Cards:
         for index in chosen[name]
     )
     names = ", ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} sets"
-    examples = f"{counts[0]} examples. " if len(datasets) == 1 else ""
-    note = f"{examples}Split {args.split}, as in stage {stage.name}{_recipe(args)}, {_settings(args)}."
-    return Cards(cards, sum(map(len, chosen.values())), names, note)
+    total = sum(map(len, chosen.values()))
+    there = sum(map(len, datasets.values()))
+    stage_words = f"as in stage {stage.name}{_recipe(args)}, {_settings(args)}"
+    note = f"{total:,} of {there:,} examples of split {args.split}, {stage_words}."
+    return Cards(cards, total, names, note)
 
 
 def choose_examples(available: int, wanted: int, seed: int) -> Sequence[int]:
@@ -93,8 +94,7 @@ def _datasets(args: argparse.Namespace) -> dict[str, Dataset]:
 
 @contextlib.contextmanager
 def cards_of_stage(args: argparse.Namespace) -> Iterator[Cards]:
-    """The rows of the first batches of a stage."""
-
+    """The rows of the first batches of a stage; its loader is closed behind them."""
     stage = customized(find_stage(args.stage, args.recipe), batch_size=args.batch_size)
     tokenizer = load_tokenizer(args.tokenizer)
     loader = make_loader(stage, data_dir=args.data_dir, tokenizer=tokenizer, seed=args.seed)

@@ -19,7 +19,7 @@ from grain_molmo.tools.hints import usage_hint
 
 EXIT_CODES = {0: "done", 1: "failed", 2: "wrong usage"}
 _WIDEST = 120
-_TO_BE_TYPED = " " * 4
+_TO_BE_TYPED, _GOES_ON = " " * 4, " " * 8
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -89,16 +89,20 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _fill(paragraph: str, width: int, indent: str) -> str:
-    """The paragraph wrapped; of a list each line for itself, and nothing that is to be typed."""
-    lines = paragraph.splitlines()
-    if not any(line.startswith(" ") for line in lines):
-        lines = [" ".join(lines)]
+    """The paragraph wrapped; of a list each entry for itself, and nothing that is to be typed."""
+    lines: list[str] = []
+    for line in paragraph.splitlines():
+        goes_on = bool(lines) and (not line.startswith(" ") or line.startswith(_GOES_ON))
+        if goes_on and not lines[-1].startswith(_TO_BE_TYPED):
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
     return "\n".join(indent + line for each in lines for line in _wrap(each, width - len(indent)))
 
 
 def _wrap(line: str, width: int) -> list[str]:
     if line.startswith(_TO_BE_TYPED):
         return [line]
-    hanging = re.match(r" *(\S+ {2,})?", line)
+    hanging = re.match(r" *(\S+( \S+)* {2,})?", line)
     later = " " * (len(hanging[0]) if hanging else 0)
     return textwrap.wrap(line, width, subsequent_indent=later, break_on_hyphens=False, break_long_words=False)

@@ -215,6 +215,8 @@ def _read(paths: Iterable[Path]) -> dict[str, Measured]:
 
 
 def _measure(args: argparse.Namespace, stages: Iterable[str]) -> Iterable[tuple[str, Measured]]:
+    from grain_molmo.tools.bench import loader as loader_bench  # here, so that --help needs no loader
+
     for stage in stages:
         words = [
             "--stage",
@@ -226,8 +228,6 @@ def _measure(args: argparse.Namespace, stages: Iterable[str]) -> Iterable[tuple[
         ]
         words += ["--steps", "9", "--rows", "24"] if args.data_dir is None else ["--data-dir", str(args.data_dir)]
         parser = argparse.ArgumentParser()
-        from grain_molmo.tools.bench import loader as loader_bench  # here, so that --help needs no loader
-
         loader_bench.add_arguments(parser)
         report = loader_bench.run(parser.parse_args(words))
         yield Measured.of(vars(report), "this machine")

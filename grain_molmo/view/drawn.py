@@ -1,20 +1,20 @@
 """Cards as what the templates write down: places in percent, lines as SVG paths, weights as shades.
 
-Everything but the pictures themselves is computed here; `Drawn...` are what `templates/cards.html` reads.
+Everything but the pixels is computed here and in `drawn_rows`, so that templates only say what stands where.
 """
 
 import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from grain_molmo.errors import GrainMolmoError
 from grain_molmo.view.media import MediaSink
-from grain_molmo.view.model import ExampleCard, Film, Grid, Mark, Picture, Place, RowCard, Span, Track
+from grain_molmo.view.model import ExampleCard, Film, Grid, Mark, Picture, Span, Track
 
 NUM_COLOURS = 8
 SHADES = 5
@@ -110,18 +110,6 @@ class Shade:
     level: int
     lowest: float
     highest: float
-
-
-@dataclass(frozen=True)
-class Segment:
-    """An example's part of a bar: start and length in percent, the number of the example in the row, its colour."""
-
-    x: str
-    width: str
-    number: int
-    colour: int
-    title: str
-    wide: bool
 
 
 def percent(share: float) -> str:
@@ -253,19 +241,19 @@ def _dots(marks: Iterable[Mark], smallest: int) -> tuple[Dot, ...]:
     for mark in points:
         left[mark.x, mark.y] -= 1
         radius = smallest + _RING * min(left[mark.x, mark.y], _MOST_RINGS)
-        dots.append(Dot(percent(mark.x), percent(mark.y), radius, _colour(mark.group), mark.number, _title(mark)))
+        dots.append(Dot(percent(mark.x), percent(mark.y), radius, colour_of(mark.group), mark.number, _title(mark)))
     return tuple(dots)
 
 
 def _box(mark: Mark) -> Box:
     corner = percent(mark.x), percent(mark.y)
-    return Box(*corner, percent(mark.width), percent(mark.height), _colour(mark.group), mark.number, _title(mark))
+    return Box(*corner, percent(mark.width), percent(mark.height), colour_of(mark.group), mark.number, _title(mark))
 
 
 def _line(track: Track) -> Line:
     places = track.places[:: max(1, math.ceil(len(track.places) / _MOST_PLACES_DRAWN))]
     points = " ".join(f"{x:.4f},{y:.4f}" for _, x, y in places if math.isfinite(x) and math.isfinite(y))
-    return Line(points, _colour(track.group), _numbered(track.number, track.label))
+    return Line(points, colour_of(track.group), _numbered(track.number, track.label))
 
 
 def _title(mark: Mark) -> str:
@@ -276,7 +264,8 @@ def _numbered(number: int, label: str) -> str:
     return f"{number} {label}".strip() if number else label
 
 
-def _colour(group: int) -> int:
+def colour_of(group: int) -> int:
+    """Which of the colours stands for an annotation, or an example of a row."""
     return group % NUM_COLOURS
 
 
@@ -303,7 +292,7 @@ def meanings(card: ExampleCard) -> tuple[Meaning, ...]:
     found: dict[int, list[Mark | Track]] = {}
     for mark in (*marks, *tracks):
         found.setdefault(mark.group, []).append(mark)
-    return tuple(Meaning(_colour(group), _meaning(things)) for group, things in sorted(found.items()))
+    return tuple(Meaning(colour_of(group), _meaning(things)) for group, things in sorted(found.items()))
 
 
 def _meaning(things: Sequence[Mark | Track]) -> str:
@@ -337,57 +326,3 @@ def shades(card: ExampleCard) -> tuple[Shade, ...]:
 def shade_of(span: Span, found: Sequence[Shade]) -> int:
     """The level of a span's shade; 0 is none."""
     return next((shade.level for shade in found if shade.lowest <= span.weight <= shade.highest), 0)
-
-
-# ---- rows ----
-
-
-def segments(card: RowCard, what: str, most: int) -> tuple[Segment, ...]:
-    """Where the examples lie in a budget of the row: "tokens", "crops" or "pooled"."""
-    found: list[Segment] = []
-    for number, example, place in _placed(card):
-        start, stop = getattr(place, what)
-        title = f"{number + 1} {example.dataset} {example.id}: {what} {start:,} to {stop:,} ({stop - start:,})"
-        found.append(_segment(start, stop, most, number, title))
-    return tuple(found)
-
-
-def runs(card: RowCard, what: str) -> tuple[Segment, ...]:
-    """Runs of tokens of the row's examples: "branches", "visual" or "trained"."""
-    found: list[Segment] = []
-    for number, example, place in _placed(card):
-        for i, (start, stop) in enumerate(getattr(place, what)):
-            title = f"{number + 1} {example.dataset}: {_RUNS[what]} {i + 1}, tokens {start:,} to {stop:,}"
-            found.append(_segment(start, stop, card.max_tokens, number, title))
-    return tuple(found)
-
-
-_RUNS = {"branches": "branch", "visual": "visual tokens", "trained": "trained tokens"}
-
-
-def _placed(card: RowCard) -> Iterator[tuple[int, ExampleCard, Place]]:
-    for number, example in enumerate(card.examples):
-        if example.place is not None:
-            yield number, example, example.place
-
-
-def _segment(start: int, stop: int, most: int, number: int, title: str) -> Segment:
-    share = (stop - start) / max(1, most)
-    return Segment(percent(start / max(1, most)), percent(share), number, _colour(number), title, share >= 0.03)
-
-
-def attention_paths(attention_QK: np.ndarray) -> Mapping[int, str]:
-    """SVG paths over a view of n by n that fill the cells where some (1) and where all (2) queries may attend."""
-    parts: dict[int, list[str]] = {1: [], 2: []}
-    for y, row in enumerate(attention_QK):
-        for value, start, stop in _runs_of(row):
-            if value in parts:
-                parts[value].append(f"M{start} {y}h{stop - start}v1H{start}z")
-    return {value: "".join(found) for value, found in parts.items()}
-
-
-def _runs_of(row: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    changes = np.flatnonzero(row[1:] != row[:-1]) + 1
-    for start, stop in itertools.pairwise([0, *changes.tolist(), len(row)]):
-        if stop > start:
-            yield int(row[start]), start, stop

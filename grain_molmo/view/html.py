@@ -15,17 +15,8 @@ from typing import Any
 
 import jinja2
 
-from grain_molmo.view.drawn import (
-    Drawn,
-    attention_paths,
-    draw_film,
-    draw_pictures,
-    meanings,
-    runs,
-    segments,
-    shade_of,
-    shades,
-)
+from grain_molmo.view.drawn import Drawn, draw_film, draw_pictures, meanings, shade_of, shades
+from grain_molmo.view.drawn_rows import attention_paths, runs, segments
 from grain_molmo.view.media import MediaSink
 from grain_molmo.view.model import ExampleCard, RowCard
 from grain_molmo.view.visible import pieces, visible

@@ -83,10 +83,12 @@ def test_the_command_line_takes_columns_and_values(tmp_path: Path):
         (["mine", "other", "--from", "table"], "one NAME"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_reason(tmp_path: Path, caplog, words: list[str], message: str):
+def test_what_cannot_be_meant_is_refused_with_its_reason(
+    tmp_path: Path, capsys, caplog, words: list[str], message: str
+):
     source = write_rows(tmp_path / "rows", [{"text": "Words."}])
     assert main([*words, "--source", source, "--data-dir", str(tmp_path / "data")]) in (1, 2)
-    assert message in caplog.text
+    assert message in capsys.readouterr().err + caplog.text
 
 
 def test_rows_of_text_need_no_picture_and_equal_texts_have_names_of_their_own(tmp_path: Path):

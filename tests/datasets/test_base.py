@@ -57,6 +57,8 @@ def test_indices_count_from_either_end_and_end_somewhere():
     for outside in (5, -6):
         with pytest.raises(IndexError):
             dataset[outside]
+    with pytest.raises(TypeError, match=r"Dice is read one example at a time: \[dataset\[i\] for i in range\(1, 3\)\]"):
+        dataset[1:3]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_dataset_is_a_grain_source():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from grain_molmo import Tokenizer, load_tokenizer
 from grain_molmo.tools.demo import FEWEST_ROWS, convert_sample
 
 
@@ -19,3 +20,8 @@ def demo_folder(tmp_path_factory) -> Path:
 def data_dir(demo_folder) -> Path:
     """A store with sample rows of all sets."""
     return demo_folder / "data"
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer("bytes")

@@ -88,6 +88,8 @@ def place(tmp_path_factory, data_dir) -> Path:
     (folder / "DATA").symlink_to(data_dir)
     write_sample(folder / "path/to/datasets", ["pixmo-cap", "pixmo-count", "pixmo-docs"], rows=8)
     (folder / "path/to/pixmo-docs").symlink_to(folder / "path/to/datasets/pixmo-docs")
+    write_sample(folder / "path/to/videos", ["molmo2-videopoint"], rows=10)
+    (folder / "VIDEOS").symlink_to(folder / "path/to/videos/video_datasets")
     own = folder / "path/to/my-set"
     own.mkdir()
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(own / "a.png")

@@ -7,7 +7,7 @@ import pytest
 
 import tpu_configs
 from grain_molmo.pods import needs
-from grain_molmo.tools import sizing
+from grain_molmo.tools.bench import loader
 from grain_molmo.tools.bench.report import Report
 from grain_molmo.tools.cli import main
 
@@ -161,7 +161,7 @@ def test_measuring_runs_the_loader_s_benchmark_of_each_stage(capsys, monkeypatch
         found = bench_report(args.stage, examples_per_row=args.batch_size)
         return Report(**found, text=())
 
-    monkeypatch.setattr(sizing.loader_bench, "run", run)
+    monkeypatch.setattr(loader, "run", run)
     found = size_json(capsys, "v5e-8", "--measure")["measured"]
     assert {stage: each["examples_per_row"] for stage, each in found.items()} == {
         "pretraining": 8,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from made_cards import HOSTILE, example, film, hostile_example, picture, row, talk
 
 from grain_molmo.errors import MediaError
-from grain_molmo.view.drawn import attention_paths, borders, meanings, percent, shades, shown_size
+from grain_molmo.view.drawn import borders, meanings, percent, shades, shown_size
+from grain_molmo.view.drawn_rows import attention_paths
 from grain_molmo.view.html import environment, fragment_page, notebook_html, render_example, render_row
 from grain_molmo.view.media import FolderMedia, InlineMedia
 from grain_molmo.view.model import Conversation, Grid, Mark, Span, Still, Track

@@ -32,6 +32,11 @@ _PATIENCE_S = 60
 _CARDS_AT = "return performance.getEntriesByName('cards')[0]?.startTime ?? null"
 _LOADED_AT = "return performance.getEntriesByType('navigation')[0].loadEventEnd || null"
 
+EXAMPLES = (("five thousand cards", ""), ("a smaller one", "--cards 200 --rounds 1"))
+
+
+EXAMPLES = (("a smaller one", "--cards 200 --rounds 1"), ("the whole", ""))
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
