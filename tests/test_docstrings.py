@@ -33,6 +33,12 @@ def test_arrays_of_public_names_have_shapes_and_dtypes():
     assert lacking_in_all(unshaped_arrays) == {}
 
 
+def test_names_in_docstrings_end_where_they_are_marked_to_end():
+    """A letter behind the closing mark makes the site read on to the next one: `Array`s, ... see `Layout`."""
+    run_on = [each.name for each in public_names() if any(part[:1].isalnum() for part in marked_off(each.value))]
+    assert run_on == []
+
+
 def test_what_is_missing_is_found():
     def halve(values: np.ndarray, times: int) -> np.ndarray:
         """Half of them."""
@@ -82,6 +88,11 @@ def unshaped_arrays(public: Public) -> list[str]:
 def doc_of(value: Any) -> str:
     """A class's or function's own docstring, and of a dataclass not the one that Python makes up."""
     return inspect.cleandoc(vars(value).get("__doc__") or "" if inspect.isclass(value) else value.__doc__ or "")
+
+
+def marked_off(value: Any) -> list[str]:
+    """What follows each `name` of a docstring."""
+    return doc_of(value).split("`")[2::2]
 
 
 def all_words(public: Public) -> str:
