@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = "grain-molmo-page"
 _MOST_THREADS = 8
+_MOST_LINES, _FEWEST_A_LINE = 20, 25
+"""Of progress, where no terminal shows a bar: lines in all, and cards from one to the next."""
 EXIT_CODES = {130: "stopped by an interrupt"}
 EXAMPLES = (
     ("what is in a set", "pixmo-points --data-dir DATA"),
@@ -87,20 +89,42 @@ def run(args: argparse.Namespace) -> int:
 
     out = Path(args.out).expanduser()
     check_out(out)
-    with cards_of_stage(args) if args.stage else contextlib.nullcontext(cards_of_sets(args)) as shown:
-        bar = tqdm(total=shown.total, unit=" cards", desc="visualize", disable=not sys.stderr.isatty(), leave=False)
-        with bar:
-            report = write_page(
-                out,
-                shown.cards,
-                title=shown.title,
-                note=shown.note,
-                max_side=args.max_side,
-                threads=min(_MOST_THREADS, os.cpu_count() or 1),
-                progress=bar.update,
-            )
+    source = cards_of_stage(args) if args.stage else contextlib.nullcontext(cards_of_sets(args))
+    with source as shown, _Progress(shown.total) as progress:
+        report = write_page(
+            out,
+            shown.cards,
+            title=shown.title,
+            note=shown.note,
+            max_side=args.max_side,
+            threads=min(_MOST_THREADS, os.cpu_count() or 1),
+            progress=progress.update,
+        )
     _say(shown.title, report, args.json)
     return 0
+
+
+class _Progress:
+    """How far the page is: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, total: int):
+        self._total, self._done = total, 0
+        self._every = max(_FEWEST_A_LINE, total // _MOST_LINES)
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit=" cards", desc="visualize", disable=not self._is_terminal, leave=False)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.close()
+
+    def update(self, cards: int) -> None:
+        """So many more cards are drawn."""
+        self._bar.update(cards)
+        before, self._done = self._done, self._done + cards
+        if not self._is_terminal and self._done // self._every > before // self._every:
+            print(f"visualize: {self._done:,} of {self._total:,} cards", file=sys.stderr, flush=True)
 
 
 def _say(title: str, report: "PageReport", as_json: bool) -> None:

@@ -18,7 +18,7 @@ from grain_molmo.stages import Stage
 from grain_molmo.text.subtitles import Cue, subtitle_cues
 from grain_molmo.text.times import time_string
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
-from grain_molmo.tools.readable import jsonable
+from grain_molmo.view.fields import shown_value, text_of
 from grain_molmo.view.marks import Pointed, held_marks, held_points, pointed_at, tracks_of
 from grain_molmo.view.model import MOST_STILLS, Conversation, ExampleCard, Film, Grid, Picture, Span, Still
 from grain_molmo.view.row_view import Branch, join_frames, pooling_grid, read_conversations
@@ -32,7 +32,6 @@ _POINTED_SHARE = 2 / 3
 """Of the stills, so many at most are kept for frames that something is pointed at in."""
 _SHORTEST_GAP_S = 0.05
 """Times are said with one decimal."""
-_LONG_ARRAY = 200
 _FRAME_SIDE = 9
 
 
@@ -72,7 +71,10 @@ def describe_example(
     if not problem and "features" not in example:
         encoded, problem = _encoded(encoder, Draw(name, 0, index))
     subject = _Subject(name, index, example, encoded, chosen_tokenizer, max_stills)
-    return subject.card(problem)
+    try:
+        return subject.card(problem)
+    except Exception as error:  # of an example that is not what it seems; the others are still to be seen
+        return ExampleCard(dataset=name, index=index, id=str(index), problem=problem or _words_of(error))
 
 
 def name_of(dataset: Dataset) -> str:
@@ -104,7 +106,7 @@ def _encoded(encoder: Encoder, draw: Draw) -> tuple[EncodedExample | None, str]:
 def _words_of(error: Exception) -> str:
     if isinstance(error, ExampleError):
         return f"{error.reason}: {error.detail}"
-    return str(error) if isinstance(error, GrainMolmoError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, GrainMolmoError) else f"{type(error).__name__}: {text_of(error)}"
 
 
 class _Clip(NamedTuple):
@@ -134,13 +136,15 @@ class _Subject:
         return ExampleCard(
             dataset=self.dataset,
             index=self.index,
-            id=str(metadata_of(self.example).get("id", self.index)),
+            id=text_of(metadata_of(self.example).get("id", self.index)),
             facts=self._facts(),
             pictures=tuple(self._pictures(pointed, len(branches))),
             film=self._film(pointed),
             shared=tuple(join_frames(shared)),
             conversations=tuple(Conversation(tuple(join_frames(branch.spans)), i) for i, branch in enumerate(branches)),
-            fields={key: shown_value(value) for key, value in self.example.items() if key not in ("image", "video")},
+            fields={
+                text_of(key): shown_value(value) for key, value in self.example.items() if key not in ("image", "video")
+            },
             problem=problem,
         )
 
@@ -190,7 +194,7 @@ class _Subject:
 
     def _facts(self) -> dict[str, str]:
         metadata = metadata_of(self.example)
-        facts = {key: str(metadata[key]) for key in ("source", "split", "url") if metadata.get(key) is not None}
+        facts = {key: text_of(metadata[key]) for key in ("source", "split", "url") if metadata.get(key) is not None}
         if self.encoded is None:
             return facts
         weight = float(self.encoded.arrays.loss_weights.sum())
@@ -282,7 +286,9 @@ def choose_stills(times_s: Sequence[float], pointed_s: Sequence[float], most: in
     """
     at = [i for i, time_s in enumerate(times_s) if any(abs(time_s - one) < _SHORTEST_GAP_S for one in pointed_s)]
     first = _some(at, max(1, int(most * _POINTED_SHARE)))
-    return sorted({*first, *_some(range(len(times_s)), most - len(first))})
+    taken = set(first)
+    others = [i for i in range(len(times_s)) if i not in taken]
+    return sorted([*first, *_some(others, most - len(first))])
 
 
 def _some(numbers: Sequence[int], most: int) -> list[int]:
@@ -299,14 +305,3 @@ def tiling_grid(tiling: Tiling) -> Grid:
 
 FRAME_GRID = pooling_grid(frame_pooling(), _FRAME_SIDE, FRAME_POOLED // _FRAME_SIDE)
 """How a frame of a video is cut: one crop of 9 x 9 visual tokens."""
-
-
-def shown_value(value: Any) -> Any:
-    """A field as JSON takes it, pictures as what is known of them, large arrays as their shape and dtype."""
-    if isinstance(value, np.ndarray) and value.size > _LONG_ARRAY:
-        return f"{value.dtype} {list(value.shape)}"
-    if isinstance(value, Mapping):
-        return {str(key): shown_value(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [shown_value(entry) for entry in value]
-    return jsonable(value)

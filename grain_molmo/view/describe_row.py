@@ -11,7 +11,8 @@ from grain_molmo.render import ExampleInfo
 from grain_molmo.rng import stable_hash
 from grain_molmo.stages import Stage
 from grain_molmo.text.tokenizer import Tokenizer
-from grain_molmo.view.describe import FRAME_GRID, choose_stills, shown_value, still
+from grain_molmo.view.describe import FRAME_GRID, choose_stills, still
+from grain_molmo.view.fields import shown_value
 from grain_molmo.view.marks import Pointed, pointed_at, tracks_of
 from grain_molmo.view.model import MOST_STILLS, Conversation, ExampleCard, Film, Picture, Place, RowCard
 from grain_molmo.view.row_view import ExampleView, Frame, Row, View, describe_row, join_frames

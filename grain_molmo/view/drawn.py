@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grain_molmo.errors import GrainMolmoError
-from grain_molmo.view.media import MediaSink
+from grain_molmo.view.media import MediaSink, NotWrittenError
 from grain_molmo.view.model import ExampleCard, Film, Grid, Mark, Picture, Span, Track
 
 NUM_COLOURS = 8
@@ -149,6 +149,8 @@ def _draw_picture(picture: Picture, media: MediaSink, owner: str, place: tuple[t
     url, problem = "", ""
     try:
         url = media.put(picture.key, picture.decode, side)
+    except NotWrittenError:
+        raise
     except Exception as error:  # broken media raise whatever their decoder does; the rest of the card stays
         problem = _in_words(error)
     alt = f"{picture.title} of {owner}: {_count_marks(picture.marks)}"
@@ -186,6 +188,8 @@ def _still_urls(film: Film, media: MediaSink) -> tuple[list[str], str]:
         return [
             media.put(f"{film.key}-{i}", functools.partial(still, i), STILL_SIDE) for i in range(len(film.stills))
         ], ""
+    except NotWrittenError:
+        raise
     except Exception as error:
         return [""] * len(film.stills), _in_words(error)
 

@@ -10,6 +10,7 @@ from grain_molmo.datasets.base import metadata_of
 from grain_molmo.errors import ConfigError
 from grain_molmo.text.parse import read_points
 from grain_molmo.text.points import PointTag, parse_tags
+from grain_molmo.view.fields import text_of
 from grain_molmo.view.model import Mark, Track
 
 Size = tuple[int, int]
@@ -100,7 +101,7 @@ def held_points(example: Mapping[str, Any], size: Size) -> tuple[Mark, ...]:
     marks = []
     for number, point in enumerate(_rows(example.get("points"), 2)):
         label = names[number] if number < len(names) else example.get("label", "")
-        marks.append(Mark(x=point[0] / width, y=point[1] / height, label=str(label), number=number + 1))
+        marks.append(Mark(x=point[0] / width, y=point[1] / height, label=text_of(label), number=number + 1))
     return tuple(marks)
 
 
@@ -117,7 +118,10 @@ def _boxes(example: Mapping[str, Any], size: Size, group: int) -> list[Mark]:
 def _masks(masks: Any, group: int) -> list[Mark]:
     marks = []
     for number, mask in enumerate(masks if isinstance(masks, list | tuple) else []):
-        mask_HW = np.asarray(mask)
+        try:
+            mask_HW = np.asarray(mask, dtype=bool)
+        except Exception:  # rows of several lengths, or what is neither true nor false
+            continue
         if mask_HW.ndim != 2 or not mask_HW.any():
             continue
         rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
@@ -129,7 +133,7 @@ def _masks(masks: Any, group: int) -> list[Mark]:
 
 
 def _box(left: float, top: float, right: float, bottom: float, number: int, group: int, labels: Sequence[Any]) -> Mark:
-    label = str(labels[number]) if number < len(labels) else ""
+    label = text_of(labels[number]) if number < len(labels) else ""
     extent = {"width": right - left, "height": bottom - top}
     return Mark(kind="box", x=left, y=top, **extent, label=label, number=number + 1, group=group)
 

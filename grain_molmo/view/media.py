@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +15,25 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from grain_molmo.errors import StoreError
+
 Pixels = Callable[[], np.ndarray]
 
 QUALITY = 88
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}")
+
+
+class NotWrittenError(StoreError):
+    """A file of a view cannot be written: no fault of the picture, and the view is not whole without it."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system says of writing there comes out as NotWrittenError with the path."""
+    try:
+        yield
+    except OSError as error:
+        raise NotWrittenError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 class MediaSink(Protocol):
@@ -30,6 +46,9 @@ class MediaSink(Protocol):
             key: equal for equal pixels.
             pixels_HW3: makes the picture, [H, W, 3] uint8; what it raises comes out.
             most: pixels of its longer side; a larger picture is made smaller, a smaller one stays as it is.
+
+        Raises:
+            NotWrittenError: the picture is made, but there is no place for it.
         """
         ...
 
@@ -105,10 +124,11 @@ def _file_stem(key: str) -> str:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)

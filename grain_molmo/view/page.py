@@ -19,7 +19,7 @@ from typing import Any
 
 from grain_molmo.errors import ConfigError
 from grain_molmo.view.html import OVERLAYS, csp_hash, environment, read_template, render_example, render_row, stylesheet
-from grain_molmo.view.media import FolderMedia
+from grain_molmo.view.media import FolderMedia, writing
 from grain_molmo.view.model import ExampleCard, RowCard
 from grain_molmo.view.visible import visible
 
@@ -29,6 +29,7 @@ MARKER = '<meta name="generator" content="grain-molmo visualize">'
 """What tells a page of ours from somebody's folder."""
 INDEX_FILE = "index.html"
 _CARDS, _MEDIA = "cards", "media"
+_OURS = {INDEX_FILE, _CARDS, _MEDIA, ".DS_Store", "Thumbs.db"}  # and what systems leave in folders that one looks at
 _CARDS_A_FILE = 10
 
 
@@ -75,12 +76,14 @@ def write_page(
 
     Raises:
         ConfigError: there is something else at `out`.
+        NotWrittenError: a file cannot be written, as on a full disk.
     """
     out = out.expanduser().resolve()
     check_out(out)
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
-        beside.mkdir(parents=True)
+        with writing(beside):
+            beside.mkdir(parents=True)
         report = _write(beside, cards, title, note, max_side, threads, progress)
         check_out(out)
         _put_in_place(beside, out)
@@ -91,23 +94,41 @@ def write_page(
 
 def check_out(out: Path) -> None:
     """Raises ConfigError if a page cannot be written at that place because of what is there."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists():
         return
-    index = out / INDEX_FILE
-    if index.is_file():
-        with index.open(encoding="utf-8", errors="replace") as file:
-            if MARKER in file.read(2000):
-                return
-    raise ConfigError(f"{out} is there and is no page of `grain-molmo visualize`; choose another --out, or remove it")
+    try:
+        found = {path.name for path in out.iterdir()}
+        is_ours = not found or (found <= _OURS and _has_marker(out / INDEX_FILE))
+    except OSError:  # a file, or a folder that is not to be read
+        found, is_ours = set(), False
+    if not is_ours:
+        beside = ", ".join(sorted(found - _OURS)[:3])
+        holds = f" (it holds {beside})" if beside else ""
+        what = f"{out} is there and is no page of `grain-molmo visualize`, or not only one"
+        raise ConfigError(f"{what}{holds}; choose another --out, or remove it")
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise ConfigError(f"{out} is the folder that you are in, which a page would take away; choose another --out")
+
+
+def _has_marker(index: Path) -> bool:
+    with index.open(encoding="utf-8", errors="replace") as file:
+        return MARKER in file.read(2000)
 
 
 def _put_in_place(beside: Path, out: Path) -> None:
     """The new page where the old one was, which is gone only then."""
     old = out.with_name(f"{beside.name}.old")
-    if out.exists():
-        os.replace(out, old)
-    os.replace(beside, out)
-    shutil.rmtree(old, ignore_errors=True)
+    with writing(out):
+        if out.exists():
+            os.replace(out, old)
+        try:
+            os.replace(beside, out)
+        except OSError:
+            if old.exists() and not out.exists():
+                os.replace(old, out)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -150,7 +171,8 @@ def _write(
     threads: int,
     progress: Callable[[int], object],
 ) -> dict[str, Any]:
-    (folder / _CARDS).mkdir()
+    with writing(folder):
+        (folder / _CARDS).mkdir()
     media = FolderMedia(folder / _MEDIA, max_side)
     index = _Index()
     waiting: list[str] = []
@@ -163,7 +185,8 @@ def _write(
         progress(1)
     if waiting:
         _write_cards(folder, len(index.texts) // _CARDS_A_FILE, waiting)
-    (folder / INDEX_FILE).write_text(_index_html(index, title, note), encoding="utf-8")
+    with writing(folder / INDEX_FILE):
+        (folder / INDEX_FILE).write_text(_index_html(index, title, note), encoding="utf-8")
     return {"items": len(index.texts), "sets": index.counts(), "problems": index.problems}
 
 
@@ -213,7 +236,9 @@ def _words(card: ExampleCard) -> Iterator[str]:
 def _write_cards(folder: Path, number: int, fragments: Sequence[str]) -> None:
     """A script, since a page that was opened from a file may load no other kind of data."""
     text = f"gmCards({number}, {_json(fragments)});\n"
-    (folder / _CARDS / f"{number:04d}.js").write_text(text, encoding="utf-8")
+    path = folder / _CARDS / f"{number:04d}.js"
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def _json(value: Any) -> str:

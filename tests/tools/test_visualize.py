@@ -11,6 +11,7 @@ import pytest
 from grain_molmo.store import list_converted, load_manifest
 from grain_molmo.tools.cards import choose_examples
 from grain_molmo.tools.cli import main
+from grain_molmo.tools.visualize import _Progress
 
 
 @pytest.fixture
@@ -119,3 +120,14 @@ def test_a_folder_of_somebody_else_is_refused_before_any_set_is_opened(visualize
     assert code == 2
     assert "choose another --out" in text
     assert (tmp_path / "page" / "thesis.tex").read_text() == "mine"
+
+
+def test_a_log_says_in_lines_of_its_own_how_far_the_page_is(capsys):
+    with _Progress(1000) as progress:
+        for _ in range(1000):
+            progress.update(1)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "visualize: 50 of 1,000 cards"
+    assert lines[-1] == "visualize: 1,000 of 1,000 cards"
+    assert len(lines) == 20

@@ -75,7 +75,9 @@ def test_crops_meet_where_the_model_has_its_seams():
 def test_stills_are_those_pointed_at_and_some_between():
     assert choose_stills([0, 1, 2, 3, 4, 5, 6, 7], [6.0], 3) == [0, 6, 7]
     assert choose_stills([0, 1], [], 12) == [0, 1]
-    assert len(choose_stills(range(100), range(100), 12)) <= 12
+    assert len(choose_stills(range(100), range(100), 12)) == 12
+    assert len(choose_stills(range(56), range(6), 12)) == 12
+    assert set(range(6)) < set(choose_stills(range(56), range(6), 12))
     assert choose_stills(range(10), [], 1) == [0]
 
 
@@ -118,6 +120,63 @@ def test_an_example_that_cannot_be_learned_from_says_why_and_shows_the_rest(exam
     assert not any(span.weight for one in card.conversations for span in one.spans)
     assert len(card.pictures) == (isinstance(example, dict) and isinstance(example.get("image"), np.ndarray))
     assert repr(gm.Dataset.show(Given(example))).count("problem") == 1
+
+
+class Mute:
+    """What does not even say what it is."""
+
+    def __str__(self):
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+def nested(levels):
+    value: dict = {}
+    for _ in range(levels):
+        value = {"in": value}
+    return value
+
+
+ITSELF: dict = {}
+ITSELF["me"] = ITSELF
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *({"metadata": {"url": Mute(), "split": Mute()}}, {"own": Mute()}),
+        *({"own": nested(5000)}, {"own": ITSELF}, {"own": {Mute(): 1}}, {"own": 10**9000}, {"own": {1, "two", b"3"}}),
+        *({5: 6, None: 7, (1, 2): 3}, {"own": float("nan")}, {"own": b"\0\xff" * 10**5}),
+        *({"boxes": [[1, 1, 2, 2]], "box_labels": [Mute()]}, {"boxes": [[0, 0, "a", 5]]}, {"boxes": 5}),
+        *({"points": [[1, 2]], "object_names": [Mute()]}, {"points": "abc", "point_scale": "x"}),
+        *({"metadata": {"masks": [[[1], [1, 2]], None, "x"]}}, {"metadata": [1]}, {"metadata": "x"}),
+    ],
+    ids=lambda junk: "-".join(map(str, junk)),
+)
+def test_junk_beside_an_example_hides_neither_its_picture_nor_its_conversation(junk):
+    shown = Given({"image": noise(20, 30), "messages": ["What?", "That."], **junk}).show()
+
+    assert shown.card.problem == ""
+    assert len(shown.card.pictures) == len(shown.card.conversations) == 1
+    assert "That." in shown.html()
+    assert "That." in repr(shown)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [MuteError(), {"metadata": {"id": Mute()}}, {"message_list": [1, None, {"x": Mute()}]}, {"image": iter([1])}],
+)
+def test_an_example_that_nobody_can_describe_says_so_on_its_card(example):
+    shown = Given(example).show()
+
+    assert shown.card.problem
+    assert "Not learned from:" in shown.html()
 
 
 def test_a_video_that_the_stage_does_not_take_is_shown_all_the_same():

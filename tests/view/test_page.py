@@ -1,6 +1,8 @@
 """The folder of a page: what is in it, when it appears, and what it never replaces."""
 
+import errno
 import json
+import os
 import re
 import threading
 import weakref
@@ -13,6 +15,7 @@ import pytest
 from made_cards import HOSTILE, example, film, hostile_example, many, picture, row, talk
 
 from grain_molmo.errors import ConfigError
+from grain_molmo.view.media import NotWrittenError
 from grain_molmo.view.model import ExampleCard, Mark
 from grain_molmo.view.page import search_text, write_page
 
@@ -208,3 +211,53 @@ def test_what_is_somebody_else_s_is_refused_before_any_work(tmp_path, what):
     with pytest.raises(ConfigError, match="is no page of"):
         write_page(out, cards(), title="x")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_page_beside_which_somebody_keeps_files_is_not_replaced(tmp_path):
+    page = write_page(tmp_path / "out", many(2, words=1), title="old").page
+    (page.parent / "notes.txt").write_text("mine")
+
+    with pytest.raises(ConfigError, match=r"it holds notes\.txt"):
+        write_page(tmp_path / "out", many(2, words=1), title="new")
+
+    assert (page.parent / "notes.txt").read_text() == "mine"
+
+
+def test_the_folder_that_one_is_in_is_not_taken_away(tmp_path, monkeypatch):
+    (tmp_path / "out" / "in").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out" / "in")
+
+    with pytest.raises(ConfigError, match="the folder that you are in"):
+        write_page(Path(), many(2, words=1), title="x")
+
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out", tmp_path / "out" / "in"]
+
+
+@pytest.mark.parametrize("what", ["write_bytes", "write_text"])
+def test_a_full_disk_stops_the_page_and_is_no_fault_of_a_picture(tmp_path, monkeypatch, what):
+    def full(path, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, what, full)
+
+    with pytest.raises(NotWrittenError, match="cannot be written: No space left on device"):
+        write_page(tmp_path / "out", [example(film=film()), *many(3, words=1)], title="x")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_another_run_put_there_meanwhile_stays_whole(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def second_comes_late(source, target):
+        if Path(target) == tmp_path / "out" and source.name.endswith(".partial"):
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "index.html").write_text("theirs")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", second_comes_late)
+
+    with pytest.raises(NotWrittenError, match="not empty"):
+        write_page(tmp_path / "out", many(2, words=1), title="x")
+
+    assert files_of(tmp_path) == {"out/index.html": b"theirs"}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from grain_molmo.view import media
-from grain_molmo.view.media import FolderMedia, InlineMedia, encode_jpeg
+from grain_molmo.view.media import FolderMedia, InlineMedia, NotWrittenError, encode_jpeg
 
 STRIPES = np.repeat(np.array([[[250, 20, 30], [20, 30, 250]]], np.uint8), 60, axis=1).repeat(40, axis=0)
 
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_finished_does_not_appear(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(media.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(NotWrittenError, match="disk full"):
         FolderMedia(tmp_path / "media").put("key", lambda: STRIPES, 100)
 
     assert list((tmp_path / "media").iterdir()) == []
