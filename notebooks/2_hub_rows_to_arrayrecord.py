@@ -162,6 +162,9 @@ _ = shard.write_bytes(damaged)
 # %%
 # !{command} verify --data-dir DATA
 
+# %% [markdown]
+# The file is named, the record in it, and every annotation that needs that picture, of all three sets. Put back:
+
 # %%
 _ = shard.write_bytes(intact)
 

@@ -64,7 +64,9 @@ def unnamed(public: Public) -> list[str]:
     wanted = fields_of(value) if inspect.isclass(value) else parameters(value)
     if inspect.isclass(value) and not wanted and "__init__" in vars(value):
         wanted = parameters(vars(value)["__init__"])
-    return [name for name in wanted if not re.search(rf"(?<!\w){name}(?!\w)", words)]
+    lists_them = re.search(r"(?m)^ *(Args|Attributes):$", doc_of(value))  # where not, a sentence will do
+    entry = r"(?m)^ *(?:\*{{0,2}}\w+, )*\*{{0,2}}{0}(?:, \*{{0,2}}\w+)*:" if lists_them else r"(?<!\w){0}(?!\w)"
+    return [name for name in wanted if not re.search(entry.format(name), words)]
 
 
 def unsaid_errors(public: Public) -> list[str]:
