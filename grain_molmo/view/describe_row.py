@@ -84,8 +84,8 @@ def attention_map(row: Row, mode: LookAhead, special_base: int) -> np.ndarray:
 
 def _card(example: ExampleView, where: tuple[str | int, ...], max_stills: int) -> ExampleCard:
     info = example.info
-    sizes = [(view.pixels_HW3.shape[1], view.pixels_HW3.shape[0]) for (view, *_) in example.pictures]
-    pointed = [one for i, branch in enumerate(example.branches) for one in pointed_at(branch.text, i, sizes)]
+    # Points in pixels are those of a picture that the row knows no size of.
+    pointed = [one for i, branch in enumerate(example.branches) for one in pointed_at(branch.text, i, ())]
     return ExampleCard(
         dataset=info.dataset,
         index=info.index,
@@ -112,9 +112,6 @@ def _card(example: ExampleView, where: tuple[str | int, ...], max_stills: int) -
 
 def _facts(info: ExampleInfo) -> dict[str, str]:
     facts = {"epoch": str(info.epoch), "segment": str(info.segment)}
-    for name, (start, stop) in (("tokens", info.tokens), ("crops", info.crops), ("pooled", info.pooled)):
-        if stop > start:
-            facts[name] = f"{stop - start:,}"
     facts["loss weight"] = f"{0.0 if info.blanked else info.loss_weight:,.4g}"
     if info.frames:
         of = f" of {info.frames_wanted}" if info.frames < info.frames_wanted else ""

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -287,6 +287,19 @@ def borders(lines_x: Iterable[float], lines_y: Iterable[float]) -> str:
     return "".join([f"M{x:.5g} 0V1" for x in lines_x] + [f"M0 {y:.5g}H1" for y in lines_y])
 
 
+def told_apart(film: Film) -> Film:
+    """The film with a colour for each track by its number, where all that is marked belongs to one annotation."""
+    marks = [mark for still in film.stills for mark in still.marks]
+    if len(film.tracks) < 2 or len({thing.group for thing in (*film.tracks, *marks)}) > 1:
+        return film
+    tracks = tuple(replace(track, group=max(0, track.number - 1)) for track in film.tracks)
+    stills = tuple(
+        replace(still, marks=tuple(replace(mark, group=max(0, mark.number - 1)) for mark in still.marks))
+        for still in film.stills
+    )
+    return replace(film, tracks=tracks, stills=stills)
+
+
 def meanings(card: ExampleCard) -> tuple[Meaning, ...]:
     """What each colour over the pictures stands for: its labels, and how many marks have it."""
     marks = [mark for picture in card.pictures for mark in picture.marks]
@@ -301,6 +314,8 @@ def meanings(card: ExampleCard) -> tuple[Meaning, ...]:
 
 def _meaning(things: Sequence[Mark | Track]) -> str:
     counts = Counter(thing.kind if isinstance(thing, Mark) else "track" for thing in things)
+    if len(things) == 1 and isinstance(things[0], Track) and things[0].number:
+        return f"track {things[0].number}" + (f": {things[0].label}" if things[0].label else "")
     words = ", ".join(
         f"{count} {kind if count == 1 else plural}"
         for kind, plural in (*_PLURALS, ("track", "tracks"))

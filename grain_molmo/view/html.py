@@ -10,12 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from grain_molmo.view.drawn import Drawn, draw_film, draw_pictures, meanings, shade_of, shades
+from grain_molmo.view.drawn import Drawn, draw_film, draw_pictures, meanings, shade_of, shades, told_apart
 from grain_molmo.view.drawn_rows import attention_paths, runs, segments
 from grain_molmo.view.media import MediaSink
 from grain_molmo.view.model import ExampleCard, RowCard
@@ -41,9 +42,15 @@ def render_example(card: ExampleCard, media: MediaSink) -> str:
     return _template("example.html").render(view=_example(card, media))
 
 
-def render_row(card: RowCard, media: MediaSink) -> str:
-    """An `<article class="gm-card">` of a packed row: its bars, what attends to what, and a card for each example."""
-    anchor = _NO_ID.sub("-", f"gm-{card.stage}-{card.step}-{card.row}")
+def render_row(card: RowCard, media: MediaSink, anchor: str = "") -> str:
+    """An `<article class="gm-card">` of a packed row: its bars, what attends to what, and a card for each example.
+
+    Args:
+        card: of the row.
+        media: takes its pictures.
+        anchor: its id in the document; default one of its stage, step and number.
+    """
+    anchor = _NO_ID.sub("-", anchor or f"gm-{card.stage}-{card.step}-{card.row}")
     views = [
         _example(example, media, f"{anchor}-{number}", number) for number, example in enumerate(card.examples, start=1)
     ]
@@ -124,6 +131,8 @@ def _example(card: ExampleCard, media: MediaSink, anchor: str = "", number: int 
         anchor: id of the article, or "".
         number: of the example in a row, from 1; 0 is none.
     """
+    if card.film:
+        card = replace(card, film=told_apart(card.film))
     owner = f"{card.dataset} {card.id}"
     pictures = draw_pictures(card.pictures, media, owner)
     stills = draw_film(card.film, media, owner) if card.film else ()

@@ -69,5 +69,9 @@ def _marks_text(marks: Sequence[Mark]) -> str:
 
 
 def _text(spans: Sequence[Span]) -> str:
-    texts = (f"[{span.n_tokens:,} visual tokens]" if span.kind == "visual" else span.text for span in spans)
-    return printable("".join(texts))
+    return printable("".join(_visual_text(span) if span.kind == "visual" else span.text for span in spans))
+
+
+def _visual_text(span: Span) -> str:
+    between = f", {span.n_between:,} of text between" if span.n_between else ""
+    return f"[{span.n_tokens - span.n_between:,} visual tokens{between}]"

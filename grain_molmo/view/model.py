@@ -141,15 +141,17 @@ class Span:
 
     Attributes:
         kind: "prompt" (no loss), "trained" (its prediction has loss weight), or "visual".
-        text: decoded; "" for visual tokens.
+        text: decoded; of visual tokens what stands between them: times, numbers of pictures, subtitles.
         n_tokens: how many.
         weight: loss weight of each; 0 unless trained.
+        n_between: how many of visual ones are text.
     """
 
     kind: str
     text: str
     n_tokens: int
     weight: float = 0.0
+    n_between: int = 0
 
 
 @dataclass(frozen=True)

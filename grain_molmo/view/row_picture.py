@@ -301,7 +301,10 @@ def _lay_out_texts(example: ExampleView, colour: Colour) -> list[tuple[int | Non
 def _pieces(spans: Sequence[Span], colour: Colour) -> list[Piece]:
     colours = {"prompt": (PROMPT, FAINT), "trained": (TRAINED, _lighter(TRAINED, 0.45)), "visual": (colour, colour)}
     return [
-        Piece(f"[{span.n_tokens:,} visual tokens] " if span.kind == "visual" else span.text, *colours[span.kind])
+        Piece(
+            f"[{span.n_tokens - span.n_between:,} visual tokens] " if span.kind == "visual" else span.text,
+            *colours[span.kind],
+        )
         for span in spans
     ]
 

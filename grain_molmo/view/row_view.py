@@ -210,8 +210,11 @@ def join_frames(spans: Sequence[Span]) -> list[Span]:
     if len(visual) < 2:
         return list(spans)
     first, last = visual[0], visual[-1]
-    n_tokens = sum(span.n_tokens for span in spans[first : last + 1])
-    return [*spans[:first], Span("visual", "", n_tokens), *spans[last + 1 :]]
+    joined = spans[first : last + 1]
+    n_tokens = sum(span.n_tokens for span in joined)
+    n_between = sum(span.n_tokens for span in joined if span.kind != "visual")
+    whole = Span("visual", "".join(span.text for span in joined), n_tokens, n_between=n_between)
+    return [*spans[:first], whole, *spans[last + 1 :]]
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, int, Any]]:

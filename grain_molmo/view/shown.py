@@ -1,6 +1,7 @@
 """What `Dataset.show` and `Loader.show_row` return: a view in a notebook, lines on a terminal, a page in a file."""
 
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +22,19 @@ class Shown:
 
     card: ExampleCard | RowCard
 
-    def html(self) -> str:
-        """The view as a fragment of HTML with its pictures inside; media are decoded now."""
+    def html(self, anchor: str = "") -> str:
+        """The view as a fragment of HTML with its pictures inside; media are decoded now.
+
+        Args:
+            anchor: the id of a row's view in its document; default one of its stage, step and number.
+        """
         media = InlineMedia()
         card = self.card
-        return render_row(card, media) if isinstance(card, RowCard) else render_example(card, media)
+        return render_row(card, media, anchor) if isinstance(card, RowCard) else render_example(card, media)
 
     def _repr_html_(self) -> str:
-        return notebook_html(self.html())
+        # A notebook may show a row twice, and the links of each lead to its own examples.
+        return notebook_html(self.html(anchor=f"gm-{uuid.uuid4().hex[:12]}"))
 
     def __repr__(self) -> str:
         card = self.card

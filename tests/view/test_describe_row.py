@@ -120,3 +120,22 @@ def test_a_prompt_is_shown_with_nothing_learned(sample_dir):
     assert {span.kind for span in conversation.spans} == {"prompt", "visual"}
     assert conversation.spans[-1].text.endswith("assistant\n")
     assert len(example.pictures) == 2
+
+
+def test_points_in_pixels_of_a_picture_that_the_row_does_not_hold_are_not_drawn_elsewhere(pack, tokenizer):
+    example = {"image": noise(50, 1000), "messages": ["Where?", "Point: x=300 y=20"]}
+    packed = pack(example)
+
+    (card,) = describe_packed_row(packed.row, packed.infos, packed.stage, tokenizer).examples
+
+    assert "x=300" in card.conversations[0].spans[-1].text
+    assert not any(picture.marks for picture in card.pictures)
+
+
+def test_what_a_row_says_of_an_example_is_said_once(pack, tokenizer):
+    packed = pack(tree(2))
+
+    (card,) = describe_packed_row(packed.row, packed.infos, packed.stage, tokenizer).examples
+
+    assert not {"tokens", "crops", "pooled"} & set(card.facts)
+    assert card.place.tokens[1] > card.place.pooled[1] > 0

@@ -202,6 +202,37 @@ def test_a_film_that_does_not_decode_says_why_once():
     assert "Where?" in words.text
 
 
+def test_tracks_of_one_annotation_have_a_colour_each_in_lines_points_and_words():
+    tracks = tuple(Track("ball", number, 0, ((0.0, 0.1, 0.1 * number), (2.0, 0.9, 0.5))) for number in (1, 2, 3))
+    stills = (Still(time="0.0", marks=tuple(Mark(x=0.1, y=0.1 * n, number=n) for n in (1, 2, 3))),)
+
+    words = shown(example(film=film(stills=stills, tracks=tracks)))
+
+    for kind in ("gm-tracks", "gm-points"):
+        assert [one["class"] for one in words.all(kind) if "gm-names" not in one["class"]] == [
+            f"{kind} gm-c{colour}" for colour in (0, 1, 2)
+        ]
+    assert [one["class"] for one in words.all("gm-swatch")] == [f"gm-swatch gm-c{colour}" for colour in (0, 1, 2)] * 2
+    assert "track 1: ball track 2: ball track 3: ball" in " ".join(words.text.split())
+
+
+def test_tracks_of_several_annotations_keep_the_colours_of_these():
+    tracks = tuple(Track("ball", number, number // 2, ((0.0, 0.1, 0.1), (2.0, 0.9, 0.5))) for number in (1, 2, 3))
+
+    words = shown(example(film=film(stills=(Still(time="0.0"),), tracks=tracks)))
+
+    assert [one["class"] for one in words.all("gm-tracks")] == [f"gm-tracks gm-c{colour}" for colour in (0, 1, 1)]
+
+
+def test_visual_tokens_are_counted_without_the_text_between_them():
+    spans = (Span("prompt", "0.0 ", 4), Span("visual", "0.5 1.0 ", 251, n_between=8), Span("trained", "Yes", 3, 1.0))
+
+    words = shown(example(conversations=(Conversation(spans),)))
+
+    assert "243 visual tokens, 8 of text between" in words.text
+    assert words.all("gm-visual")[0]["title"] == "between them: 0.5 1.0 "
+
+
 def test_a_track_of_thousands_of_places_is_drawn_with_fewer():
     track = Track("ant", 1, 0, tuple((i / 30, i / 9000, 0.5) for i in range(9000)))
 
@@ -290,12 +321,13 @@ def test_a_row_s_segments_lie_at_their_shares_of_the_budget():
         "crops: 4 of 8 in use",
         "pooled: 20 of 40 in use",
     ]
+    bars = [(part["x"], part["width"]) for part in words.tags("foreignobject")]
     rects = [(rect["x"], rect["width"]) for rect in words.tags("rect") if "x" in rect and rect.get("y") == "0"]
-    assert rects[:2] == [("0%", "40%"), ("40%", "40%")]
+    assert bars[:2] == [("0%", "40%"), ("40%", "40%")]
     assert ("20%", "10%") in rects  # the first branch
     assert ("35%", "5%") in rects  # what is trained
     assert ("1%", "10%") in rects  # what is visual
-    assert ("25%", "25%") in rects  # crops of the second example
+    assert ("25%", "25%") in bars  # crops of the second example
 
 
 def test_segments_and_contents_lead_to_the_cards_of_their_examples():
@@ -304,7 +336,7 @@ def test_segments_and_contents_lead_to_the_cards_of_their_examples():
     anchors = [attrs["id"] for attrs in words.tags("article")]
     assert anchors == ["gm-sft-3-1", "gm-sft-3-1-1", "gm-sft-3-1-2"]
     assert {attrs["href"] for attrs in words.tags("a")} == {f"#{anchor}" for anchor in anchors[1:]}
-    assert "tokens 40–80, crops 2–4, pooled 10–20" in normal(words.text)
+    assert "40 tokens (40–80), 2 crops (2–4), 10 pooled (10–20)" in normal(words.text)
     assert "padding 20 tokens" in normal(words.text)
 
 

@@ -263,7 +263,7 @@ def test_a_segment_of_a_row_leads_to_its_example(browser, rows_page):
     browser.open_page(rows_page)
     hash_before = browser.run("return location.hash")
 
-    browser.click(".gm-bar a:nth-child(2) rect")
+    browser.click(".gm-bar foreignObject:nth-child(2) a")
 
     assert browser.run("return document.activeElement.id") == "gm-sft-3-1-2"
     top = browser.run("return document.activeElement.getBoundingClientRect().top")
@@ -277,9 +277,9 @@ def test_the_segments_of_a_row_lie_where_its_tokens_are(browser, rows_page):
 
     shares = browser.run("""
         const bar = document.querySelector('.gm-bar').getBoundingClientRect();
-        return [...document.querySelectorAll('.gm-bar')[0].querySelectorAll('rect')].map(rect => {
-          const box = rect.getBBox();
-          return [box.x / bar.width, (box.x + box.width) / bar.width];
+        return [...document.querySelectorAll('.gm-bar')[0].querySelectorAll('a')].map(link => {
+          const box = link.getBoundingClientRect();
+          return [(box.x - bar.x) / bar.width, (box.right - bar.x) / bar.width];
         });""")
 
     assert np.allclose(shares, [[0.0, 0.4], [0.4, 0.8]], atol=0.002)
@@ -323,6 +323,25 @@ def test_text_can_be_read_in_both_schemes(browser, page, scheme):
     assert is_dark == (scheme == "dark")
     found = {pair: contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs}
     assert {pair: ratio for pair, ratio in found.items() if ratio < 4.5} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_numbers_of_a_row_s_examples_can_be_read_on_all_colours(browser, rows_page, scheme):
+    browser.prefer(color_scheme=scheme)
+    browser.open_page(rows_page)
+
+    found = browser.run("""
+        const numbers = (text) => text.match(/[\\d.]+/g).slice(0, 3)
+          .map((part) => part * (text.startsWith('color(') ? 255 : 1));
+        return ['.gm-bar a', '.gm-chip'].flatMap((which) => [0, 1, 2, 3, 4, 5, 6, 7].map((colour) => {
+          const one = document.querySelector(which);
+          one.classList.remove(...[...one.classList].filter((name) => /^gm-c\\d$/.test(name)));
+          one.classList.add(`gm-c${colour}`);
+          const style = getComputedStyle(one);
+          return [numbers(style.color), numbers(style.backgroundColor)];
+        }));""")
+
+    assert [round(contrast(*pair), 1) for pair in found if contrast(*pair) < 4.5] == []
 
 
 def contrast(one: list[float], other: list[float]) -> float:

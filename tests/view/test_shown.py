@@ -72,3 +72,16 @@ def test_a_row_of_features_is_refused_with_what_to_do():
     ):
         loader.show_row()
     assert Features().show(0).card.fields == {"features": [0.0, 0.0, 0.0], "label": 0}
+
+
+def test_a_row_shown_twice_in_a_notebook_links_to_its_own_examples_each_time(open_loader):
+    shown = open_loader().show_row(0)
+
+    anchors = [set(re.findall(r' id="([^"]+)"', html)) for html in (shown._repr_html_(), shown._repr_html_())]
+    links = [set(re.findall(r' href="#([^"]+)"', html)) for html in (shown._repr_html_(),)]
+
+    assert not anchors[0] & anchors[1]
+    assert links[0]
+    assert not links[0] & (anchors[0] | anchors[1])
+    html = shown._repr_html_()
+    assert set(re.findall(r' href="#([^"]+)"', html)) < set(re.findall(r' id="([^"]+)"', html))
