@@ -89,14 +89,15 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
                 state, metrics = train_step(state, batch)
                 del batch  # so that its memory is free when the step is done, not when the next batch is there
                 watch.step_done(step, metrics)
-                if checkpoints.should_save(step + 1):
+                is_last = step + 1 == args.steps
+                if is_last or checkpoints.should_save(step + 1):
                     check_same_everywhere(loader.get_state())
                     say(watch.last_line(step, args.steps))
                 data = ocp.args.JsonSave(loader.get_state())
                 checkpoints.save(
                     step + 1,
                     args=ocp.args.Composite(model=ocp.args.StandardSave(state), data=data),
-                    force=step + 1 == args.steps,
+                    force=is_last,
                 )
             checkpoints.wait_until_finished()
         except BaseException:  # an interrupt, too

@@ -234,7 +234,7 @@ def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path):
         rows.row(2)
 
 
-def test_a_source_that_is_nowhere_is_refused_before_the_hub_is_asked_for_anything(tmp_path, monkeypatch, capsys):
+def test_a_source_that_is_nowhere_is_refused_before_the_hub_is_asked_for_anything(tmp_path, monkeypatch, caplog):
     def ask(*args, **kwargs):
         raise AssertionError("the hub was asked")
 
@@ -243,4 +243,4 @@ def test_a_source_that_is_nowhere_is_refused_before_the_hub_is_asked_for_anythin
 
     assert main(words) != 0
 
-    assert "neither an existing file or folder nor a dataset of the hub" in capsys.readouterr().err
+    assert "neither an existing file or folder nor a dataset of the hub" in caplog.text
