@@ -13,7 +13,7 @@ from converters.options import Options
 from converters.own.source import OwnSource, own_from_args
 from converters.request import SampleRows, SetRequest, folder_of_set, is_local_source
 from converters.sets import SETS, find_set, is_set
-from converters.sources import SourceSplit, open_source
+from converters.sources import SourceSplit, open_source, require_source
 from converters.videos import default_video_dir
 from grain_molmo.errors import ConfigError
 
@@ -106,6 +106,8 @@ def excluding(options: Options, request: SetRequest, exclude: str | None) -> Opt
         excluded, origin = read_excluded(exclude) if exclude else (frozenset[str](), None)
         return replace(options, excluded=excluded, excluded_origin=origin)
     spec = find_set(request.name)
+    if request.source is not None and request.sample is None:
+        require_source(request.source)  # before the hub is asked for what to leave out
     is_own = request.sample is None and not is_local_source(request.source or spec.hub)
     source = exclude or (spec.excluded_by if is_own else None)
     if source:

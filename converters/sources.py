@@ -19,6 +19,9 @@ _NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "st
 _READ_BYTES = 64 << 20  # of a split are read to tell it from another of the same size
 
 
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
 @dataclass(frozen=True)
 class SourceSplit:
     """One split of one config of a source.
@@ -61,9 +64,19 @@ def open_source(
         if revision is not None:
             raise ConfigError(f"--revision is for the hub; {path} is local")
         return _open_local(path, configs, splits, in_order)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if _HUB_NAME.fullmatch(source):
         return _open_hub(source, configs, splits, revision)
-    raise ConfigError(f"{source!r} is neither an existing file or folder nor a dataset of the hub (owner/name)")
+    raise _nowhere(source)
+
+
+def require_source(source: str) -> None:
+    """Raises ConfigError for what can be neither here nor on the hub, without asking the hub."""
+    if not Path(source).expanduser().exists() and not _HUB_NAME.fullmatch(source):
+        raise _nowhere(source)
+
+
+def _nowhere(source: str) -> ConfigError:
+    return ConfigError(f"{source!r} is neither an existing file or folder nor a dataset of the hub (owner/name)")
 
 
 def _open_hub(

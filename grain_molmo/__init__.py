@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def _public(name: str) -> Any:
     """The public names are imported when the first of them is used, for they bring JAX and Grain along.
 
     So `grain-molmo --help` answers at once, and processes that only read a store start sooner (PEP 562).
@@ -25,4 +25,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    return sorted({*globals(), *_public("__all__")})
+
+
+if not TYPE_CHECKING:  # to whom any name would be one, also a mistyped one
+    __getattr__ = _public

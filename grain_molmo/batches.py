@@ -143,6 +143,10 @@ class Loader(grain.DatasetIterator[Batch]):
         self._known_states.add(self._place)
         return batch
 
+    def __repr__(self) -> str:
+        name, rows, step = self.stage.name, self.stage.batch_size, self._place["step"]
+        return f"{type(self).__name__}(stage {name!r}, batches of {rows:,} rows, next step {step:,})"
+
     def get_state(self) -> dict[str, Any]:
         """JSON-able state after the batch handed out last, whatever is prefetched; the same on every process."""
         return pack_state(self._fingerprint(self._place), self._place)

@@ -78,8 +78,9 @@ def make_loader(
         seed: decides order, mixture and all random choices.
         recipe: "molmo2" for the published mixture, lengths and batch size of that stage. Sets of it that are unknown
             or not converted are named in a warning and in `missing_datasets`; the others share their part.
-        mesh: makes batches global `jax.Array`s, rows sharded over its axes "data" and "fsdp" (without either, over its
-            first), each row over "context", see `RowLayout`; of each batch this process renders what its devices need.
+        mesh: makes each array of a batch a global `jax.Array`, rows sharded over its axes "data" and "fsdp" (without
+            either, over its first), each row over "context", see `RowLayout`; of each batch this process renders what
+            its devices need.
         process_index, process_count: without a mesh, which contiguous slice of each global batch is rendered here;
             default JAX's.
         num_threads: pictures or videos decoded at a time; default the machine's cores, at most 16.

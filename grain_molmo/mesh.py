@@ -1,4 +1,4 @@
-"""Which part of a global batch a process renders, and global `jax.Array`s from the parts of all processes.
+"""Which part of a global batch a process renders, and global arrays of JAX from the parts of all processes.
 
 The context shards of a row are best had in one process: where several share a row, each decodes every example that it
 has tokens or crops of, so a video that is cut between them is decoded by both.

@@ -381,6 +381,12 @@ def customized(
     return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 
 
+def with_mixture(stage: Stage, weights: Mapping[str, float]) -> Stage:
+    """The stage with these weights instead of its own mixture, groups and phases; rules of other datasets go."""
+    rules = {name: rule for name, rule in stage.rules.items() if name in weights}
+    return replace(stage, mixture=weights, groups=(), phases=(), rules=rules)
+
+
 def group_weights(groups: Sequence[Group], sizes: Mapping[str, int]) -> dict[str, float]:
     """Weights of the datasets that are there: their parts of a group, times the group's rate (Molmo2 §8.1).
 

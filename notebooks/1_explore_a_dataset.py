@@ -85,8 +85,9 @@ example["message_list"][:2]
 dataset.show(0, stage="pretraining")
 
 # %% [markdown]
-# Points are given in percent of the picture, and what you see is what the tokens say: the points drawn are read back
-# from the text that the model is trained on.
+# The same points come in three units: `points` are pixels of this picture, `message_list` has them in percent, as the set
+# does, and the text says thousandths of the picture's width and height, each after its number. What is drawn is what the
+# text says: the points are read back from the tokens that the model is trained on.
 #
 # Documents look quite different. Small print matters, so such a picture is cut into several crops beside the one that
 # shows all of it.
@@ -135,7 +136,7 @@ plots.length_histogram(names, "sft", tokenizer="bytes", data_dir=DATA)
 
 # %%
 captions = gm.get_dataset("pixmo_cap", data_dir=DATA)
-found = [i for i, one in enumerate(captions) if "red" in one["caption"]]
+found = [i for i, one in enumerate(captions) if " red " in one["caption"]]
 print(f"{len(found)} of {len(captions)} captions speak of something red: examples {found[:8]}")
 captions.show(found[0], stage="pretraining")
 

@@ -71,6 +71,8 @@ print(url, "->", cached, f"{cached.stat().st_size:,} bytes")
 # ## What will it come to?
 #
 # Before anything large, ask. `--dry-run` reads the row counts, tries a few rows, and says what all of them would take.
+# It also reminds us that pictures of the evaluation set should not be trained on: `--exclude` leaves them out. The generator
+# makes no such pictures here.
 
 # %%
 # !{command} convert pixmo-points --source hub/pixmo-points --image-cache hub/image-cache --attempts 1 --data-dir DATA --dry-run
@@ -114,7 +116,7 @@ for path in sorted(Path("DATA").rglob("*")):
 # %%
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-shard = next(Path("DATA/media").rglob("*.array_record*"))
+shard = min(Path("DATA/media").rglob("*.array_record*"))
 source = ArrayRecordDataSource(str(shard))
 print(shard, len(source), "records; the first begins with", source[0][:48])
 
@@ -148,20 +150,23 @@ rejects[0]
 # !{command} verify --data-dir DATA
 
 # %% [markdown]
-# Copies between machines are where files break. Let us break one: a single bit, in the middle of the pictures.
+# Copies between machines are where files break. Let us break one: a single bit, among the pictures.
 
 # %%
 intact = shard.read_bytes()
 damaged = bytearray(intact)
 damaged[len(damaged) // 4] ^= 1
 shard.chmod(0o644)
-shard.write_bytes(damaged)
+_ = shard.write_bytes(damaged)
 
 # %%
 # !{command} verify --data-dir DATA
 
+# %% [markdown]
+# The file is named, the record in it, and every annotation that needs that picture, of all three sets. Put back:
+
 # %%
-shard.write_bytes(intact)
+_ = shard.write_bytes(intact)
 
 # %%
 # !{command} verify --data-dir DATA

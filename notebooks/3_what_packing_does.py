@@ -88,12 +88,12 @@ loader.show_row(0)
 import numpy as np
 
 batch = next(loader)
-info = loader.batch_info.rows[0]
-for one in info:
+row = max(range(stage.batch_size), key=lambda row: len(np.unique(batch["subsegment_ids"][row])))  # one with a tree
+for one in loader.batch_info.rows[row]:
     here = slice(*one.tokens)
-    positions = batch["position_ids"][0, here]
-    branches = np.setdiff1d(batch["subsegment_ids"][0, here], [10_000])
-    trained = (batch["loss_weights"][0, here] > 0).mean()
+    positions = batch["position_ids"][row, here]
+    branches = np.setdiff1d(batch["subsegment_ids"][row, here], [10_000])
+    trained = (batch["loss_weights"][row, here] > 0).mean()
     print(
         f"{one.dataset:14} tokens {one.tokens[0]:5} to {one.tokens[1]:5}, positions {positions.min()} to {positions.max():4}, "
         f"branches: {len(branches)}, {trained:4.0%} trained"

@@ -240,4 +240,4 @@ with gm.make_loader(
 # %% [markdown]
 # ## Where next
 #
-# Train on it: [5_train_a_tiny_vlm_on_a_mesh](5_train_a_tiny_vlm_on_a_mesh.ipynb).
+# A model that learns from such rows, is stopped, and goes on: [5_train_a_tiny_vlm_on_a_mesh](5_train_a_tiny_vlm_on_a_mesh.ipynb).

@@ -111,7 +111,7 @@ print(f"{sum(array.size for array in jax.tree.leaves(state['params'])):,} weight
 # %% [markdown]
 # ## Train, and keep checkpoints
 #
-# The loader's state is two kilobytes of JSON and lies in the same checkpoint as the model, so that the two cannot fall
+# The loader's state is a few kilobytes of JSON and lies in the same checkpoint as the model, so that the two cannot fall
 # apart. The train step also returns a checksum of the batch, by which we know later whether we got the same one.
 
 # %%
@@ -197,6 +197,6 @@ plots.throughput(history)
 #
 # ## Where next
 #
-# - `python -m grain_molmo.examples.train --data-dir sample-data --checkpoints RUN` is this notebook as a program that can
-#   be killed at any moment.
+# - `python -m grain_molmo.examples.train --data-dir sample-data --mixture pixmo-count=1,pixmo-clocks=1 --checkpoints RUN`
+#   is this notebook as a program that can be killed at any moment; without `--mixture` it trains on all of a stage.
 # - `tpu_configs` has meshes and batch sizes for pods, and `grain-molmo size v5e-16` says what their hosts must do.

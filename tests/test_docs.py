@@ -20,7 +20,8 @@ from PIL import Image
 from public_names import public_names
 
 import grain_molmo as gm
-from grain_molmo.tools.cli import main
+from grain_molmo.stages import STAGES
+from grain_molmo.tools.cli import main, main_parser
 
 pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
 from sphinx.util.inventory import InventoryFile
@@ -183,6 +184,27 @@ def test_commands_of_a_page_are_ones_that_there_are(
     monkeypatch.setattr(ArgumentParser, "parse_args", parse_and_stop)
     for where, words in commands(page):
         assert main(words) == 0, (where, words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_in_the_text_of_a_page_have_names_that_there_are(page: Path):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    named = set(re.findall(r"`grain-molmo ([a-z]\w*)", text))
+    listed = main_parser().format_help()
+    assert [name for name in named if not re.search(rf"(?m)^ +{name} ", listed)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/batch.md"])
+def test_tables_of_the_stages_have_their_numbers(page: str):
+    rows = re.findall(r'(?m)^\| `"(\w+)"` \| (.*) \|$', (ROOT / page).read_text(encoding="utf-8"))
+    assert [name for name, _ in rows] == list(STAGES)
+    for name, cells in rows:
+        stage = STAGES[name]
+        pooled = [stage.pooled_per_row] if page == "docs/batch.md" else []
+        numbers = [stage.seq_len, stage.crops_per_row, *pooled, stage.batch_size]
+        frames = f"{stage.max_frames:,}" if stage.max_frames else "–"
+        images = [] if pooled else [f"{stage.crops_per_row * 729 * 588 / 1e6:.0f} MB"]
+        assert cells.split(" | ") == [*(f"{number:,}" for number in numbers), frames, *images]
 
 
 def test_the_list_of_extras_is_that_of_the_package():

@@ -33,6 +33,12 @@ def test_arrays_of_public_names_have_shapes_and_dtypes():
     assert lacking_in_all(unshaped_arrays) == {}
 
 
+def test_names_in_docstrings_end_where_they_are_marked_to_end():
+    """A letter behind the closing mark makes the site read on to the next one: `Array`s, ... see `Layout`."""
+    run_on = [each.name for each in public_names() if any(part[:1].isalnum() for part in marked_off(each.value))]
+    assert run_on == []
+
+
 def test_what_is_missing_is_found():
     def halve(values: np.ndarray, times: int) -> np.ndarray:
         """Half of them."""
@@ -58,7 +64,9 @@ def unnamed(public: Public) -> list[str]:
     wanted = fields_of(value) if inspect.isclass(value) else parameters(value)
     if inspect.isclass(value) and not wanted and "__init__" in vars(value):
         wanted = parameters(vars(value)["__init__"])
-    return [name for name in wanted if not re.search(rf"(?<!\w){name}(?!\w)", words)]
+    lists_them = re.search(r"(?m)^ *(Args|Attributes):$", doc_of(value))  # where not, a sentence will do
+    entry = r"(?m)^ *(?:\*{{0,2}}\w+, )*\*{{0,2}}{0}(?:, \*{{0,2}}\w+)*:" if lists_them else r"(?<!\w){0}(?!\w)"
+    return [name for name in wanted if not re.search(entry.format(name), words)]
 
 
 def unsaid_errors(public: Public) -> list[str]:
@@ -82,6 +90,11 @@ def unshaped_arrays(public: Public) -> list[str]:
 def doc_of(value: Any) -> str:
     """A class's or function's own docstring, and of a dataclass not the one that Python makes up."""
     return inspect.cleandoc(vars(value).get("__doc__") or "" if inspect.isclass(value) else value.__doc__ or "")
+
+
+def marked_off(value: Any) -> list[str]:
+    """What follows each `name` of a docstring."""
+    return doc_of(value).split("`")[2::2]
 
 
 def all_words(public: Public) -> str:

@@ -13,7 +13,7 @@ from notebooks_run import NOTEBOOKS, ROOT, execute
 # What each shows: views of examples and rows, plots, and something that it prints.
 SHOWN = {
     "1_explore_a_dataset": (4, 1, "captions speak of something red"),
-    "2_hub_rows_to_arrayrecord": (1, 0, "3 findings"),
+    "2_hub_rows_to_arrayrecord": (1, 0, "5 findings"),
     "3_what_packing_does": (1, 4, "scores of the kept example moved by"),
     "4_your_own_dataset": (5, 2, "{'eaten': "),
     "5_train_a_tiny_vlm_on_a_mesh": (2, 2, "loss "),

@@ -125,13 +125,23 @@ def _find(name: str, data_dir: PathLike | None) -> DatasetFactory:
 
 
 def _unknown(name: str, data_dir: PathLike | None) -> str:
-    where = f" (no examples of this name were written into {data_dir})" if data_dir is not None else ""
+    where = _where_it_was_not(data_dir)
     near = difflib.get_close_matches(canonical_name(name), available_names(data_dir))
     hint = f"the nearest: {', '.join(near)}; " if near else ""
     return (
         f"unknown dataset {name!r}{where}; {hint}grain_molmo.dataset_names() lists all that are registered, "
         "`grain-molmo inspect` those in a data folder, and grain_molmo.register_dataset adds one"
     )
+
+
+def _where_it_was_not(data_dir: PathLike | None) -> str:
+    try:
+        folder = resolve_data_dir(data_dir)
+    except ConfigError:
+        return " (and no data folder was given to look for it: data_dir=, --data-dir or $GRAIN_MOLMO_DATA)"
+    if not folder.is_dir():
+        return f" (and there is no folder {folder})"
+    return f" (no examples of this name were written into {folder})"
 
 
 @functools.cache

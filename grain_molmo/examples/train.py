@@ -12,7 +12,6 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,8 @@ from grain_molmo.examples.model import ModelConfig
 from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
 from grain_molmo.examples.watch import Watch
 from grain_molmo.loader_state import check_same_everywhere
-from grain_molmo.stages import STAGES
-from grain_molmo.store import canonical_name
-from grain_molmo.tools.arguments import stage_name
+from grain_molmo.stages import STAGES, with_mixture
+from grain_molmo.tools.arguments import stage_name, weights_by_name
 from grain_molmo.tools.parser import CommandParser, HelpFormatter
 from grain_molmo.tools.program import run_main
 
@@ -44,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    args.stage = stage_of(args.stage, args.mixture)
+    if args.mixture is not None:
+        args.stage = with_mixture(STAGES[args.stage], args.mixture)
     join_processes(args)
     summary = train(args)
     if jax.process_index() == 0:
@@ -79,47 +78,44 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         abstract = abstract_state(config, mesh)
         train_step = make_train_step(config, args.learning_rate, abstract)
         state, first = restore_or_init(checkpoints, loader, config, abstract)
+        if first:
+            more = "" if first < args.steps else "; that many are done, give more --steps"
+            say(f"going on from step {first} of {args.steps}, the newest checkpoint in {args.checkpoints}{more}")
         watch = Watch(args.log, args.step_seconds)
-        for step in range(first, args.steps):
-            with watch.waiting():
-                batch = next(loader)
-            state, metrics = train_step(state, batch)
-            del batch  # so that its memory is free when the step is done, not when the next batch is there
-            watch.step_done(step, metrics)
-            if checkpoints.should_save(step + 1):
-                check_same_everywhere(loader.get_state())
-            checkpoints.save(
-                step + 1,
-                args=ocp.args.Composite(model=ocp.args.StandardSave(state), data=ocp.args.JsonSave(loader.get_state())),
-                force=step + 1 == args.steps,
-            )
-        checkpoints.wait_until_finished()
+        try:
+            for step in range(first, args.steps):
+                with watch.waiting():
+                    batch = next(loader)
+                state, metrics = train_step(state, batch)
+                del batch  # so that its memory is free when the step is done, not when the next batch is there
+                watch.step_done(step, metrics)
+                if checkpoints.should_save(step + 1):
+                    check_same_everywhere(loader.get_state())
+                    say(watch.last_line(step, args.steps))
+                data = ocp.args.JsonSave(loader.get_state())
+                checkpoints.save(
+                    step + 1,
+                    args=ocp.args.Composite(model=ocp.args.StandardSave(state), data=data),
+                    force=step + 1 == args.steps,
+                )
+            checkpoints.wait_until_finished()
+        except BaseException:  # an interrupt, too
+            checkpoints.wait_until_finished()
+            say(f"the same command goes on from step {checkpoints.latest_step() or 0}")
+            raise
         return watch.summary() | {"token_fill": loader.stats()["token_fill"]}
+
+
+def say(line: str) -> None:
+    """Tells a person, once, whatever the number of processes."""
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def join_processes(args: argparse.Namespace) -> None:
     """Joins several processes by hand; on a pod, jax.distributed.initialize() finds out by itself."""
     if args.coordinator:
         jax.distributed.initialize(args.coordinator, args.process_count, args.process_index)
-
-
-def stage_of(name: str, mixture: dict[str, float] | None) -> str | gm.Stage:
-    """The stage of that name, with another mixture if one is given. Raises ConfigError for an unknown name."""
-    if mixture is None:
-        return name
-    if name not in STAGES:
-        raise ConfigError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
-    rules = {dataset: rule for dataset, rule in STAGES[name].rules.items() if dataset in mixture}
-    return replace(STAGES[name], mixture=mixture, rules=rules)
-
-
-def weights_by_name(text: str) -> dict[str, float]:
-    """An argparse type: weights by dataset, of text such as `pixmo_cap` or `pixmo_cap=0.7,my-set=0.3`."""
-    entries = [entry.partition("=") for entry in text.split(",")]
-    try:
-        return {canonical_name(name): float(weight or 1) for name, _, weight in entries}
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like pixmo_cap=0.7,my-set=0.3 ({error})") from error
 
 
 def mesh_axes(text: str) -> dict[str, int]:

@@ -50,6 +50,11 @@ class Watch:
             with open(self._log, "a") as log:
                 print(json.dumps(line), file=log)
 
+    def last_line(self, step: int, last: int) -> str:
+        """How far the run is, for people."""
+        took = f", {self._ends[-1] - self._ends[-2]:.2f} s" if len(self._ends) > 1 else ""
+        return f"step {step + 1} of {last}: loss {self._losses[-1]:.3f}{took}"
+
     def summary(self) -> dict[str, Any]:
         """Figures of the run; `step_s` and `stall`, the share of the time spent waiting, leave out the first step."""
         if not self._losses:

@@ -29,8 +29,10 @@ class Needs:
         step_s: seconds between two batches.
         rows_per_s: that the whole pod computes, and that every host plans.
         host_rows_per_s: that each host renders.
-        device_bytes: memory of a device, of which `device_limit` may be used.
-        host_bytes: memory of a host, of which it has `host_limit`.
+        device_bytes: memory of a device that is taken, by what takes it, see `device_bytes`.
+        device_limit: bytes of a device that may be taken, 0.9 of its memory.
+        host_bytes: memory of a host that is taken, by what takes it, see `host_bytes`.
+        host_limit: bytes of memory that a host has.
     """
 
     step_s: float

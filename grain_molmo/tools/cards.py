@@ -12,7 +12,7 @@ from grain_molmo.datasets.registry import open_dataset
 from grain_molmo.errors import MissingSplitError, StoreError
 from grain_molmo.loader import make_loader
 from grain_molmo.recipes import find_stage
-from grain_molmo.stages import customized
+from grain_molmo.stages import customized, with_mixture
 from grain_molmo.store import canonical_name, list_converted, resolve_data_dir
 from grain_molmo.text.tokenizer import load_tokenizer
 from grain_molmo.view.describe import describe_example
@@ -96,6 +96,8 @@ def _datasets(args: argparse.Namespace) -> dict[str, Dataset]:
 def cards_of_stage(args: argparse.Namespace) -> Iterator[Cards]:
     """The rows of the first batches of a stage; its loader is closed behind them."""
     stage = customized(find_stage(args.stage, args.recipe), batch_size=args.batch_size)
+    if args.mixture:
+        stage = with_mixture(stage, args.mixture)
     tokenizer = load_tokenizer(args.tokenizer)
     loader = make_loader(stage, data_dir=args.data_dir, tokenizer=tokenizer, seed=args.seed)
 

@@ -31,7 +31,7 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     return colored(text, force_color=True, **_STYLES[style]) if text and _takes_colour(stream or sys.stdout) else text
 
 
-def _takes_colour(stream: TextIO) -> bool:
-    if os.environ.get("NO_COLOR"):
+def _takes_colour(stream: TextIO | None) -> bool:
+    if os.environ.get("NO_COLOR") or stream is None:  # Python's own way of saying that it was started without one
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (os.environ.get("TERM") != "dumb" and stream.isatty())

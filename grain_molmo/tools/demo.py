@@ -30,6 +30,7 @@ from grain_molmo.view.row_view import Row, take_row
 DEFAULT_OUT = "grain-molmo-demo"
 SAMPLE_ROWS, FEWEST_ROWS = 48, 16
 NUM_BATCHES = 8
+EXIT_CODES = {130: "stopped by an interrupt", 143: "stopped by SIGTERM"}
 
 # A byte is a token to the tokenizer that needs no file, so text takes about four times as many as with a real one: only
 # longer rows hold as many examples as the stage's.
@@ -101,6 +102,8 @@ def convert_sample(data_dir: Path, rows: int) -> Sequence[SetReport]:
         )
     finally:
         logging.disable(logging.NOTSET)
+    if code in EXIT_CODES:  # it was stopped, and has said so
+        raise SystemExit(code)
     if code:
         raise StoreError(f"the sample rows could not be converted into {data_dir} (see above); try another --out")
     return report_store(data_dir).sets

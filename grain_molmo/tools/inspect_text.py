@@ -9,7 +9,7 @@ from grain_molmo.tools.colour import paint
 from grain_molmo.tools.readable import human_bytes, one_line, printable, readable, table, terminal_width
 from grain_molmo.tools.store_report import Coverage, MediaReport, RecordsReport, SetReport, SplitReport, StoreReport
 
-_COUNT_HEADINGS = ["examples", "shards", "size", "media added", "their size", "rows rejected"]
+_COUNT_HEADINGS = ["examples", "shards", "size", "media", "media size", "rejected"]
 _NOUNS = {"image": "pictures", "video": "videos", "frames": "prepared frames"}
 _USUAL_WIDTH, _LEAST_VALUE = 120, 40
 

@@ -43,12 +43,14 @@ def run_safely(work: Callable[[], int], prog: str) -> int:
     _escape_what_the_terminal_lacks()
     try:
         code = work()
-        sys.stdout.flush()  # here, where a reader that went away can still be handled
+        if sys.stdout is not None:  # nor is it there for a program that is started with it closed
+            sys.stdout.flush()  # here, where a reader that went away can still be handled
         return code
     except SystemExit as error:  # argparse ends the process; a caller wants the code
         return int(error.code or 0)
     except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except (GrainMolmoError, OSError) as error:
         complain(prog, error, getattr(error, "hint", ""))

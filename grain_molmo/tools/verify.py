@@ -8,16 +8,19 @@ files without checksum) leave the exit code at 0.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from grain_molmo.errors import MediaError
-from grain_molmo.store import MediaRef, resolve_data_dir
+from grain_molmo.errors import MediaError, NotConvertedError
+from grain_molmo.store import MediaRef, canonical_name, list_converted, resolve_data_dir
 from grain_molmo.store.verify import Report, num_bytes_of_shards, verify_store
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.colour import paint
+from grain_molmo.tools.hints import did_you_mean, nearest
 from grain_molmo.tools.readable import human_bytes
 from grain_molmo.vision.image import decode_image
 from grain_molmo.vision.prepared import PreparedFrames
@@ -48,10 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what was found; 1 if anything is damaged."""
     data_dir, names = resolve_data_dir(args.data_dir), args.names or None
+    try:
+        report = _verified(data_dir, names, args)
+    except NotConvertedError as error:
+        there = list_converted(data_dir)
+        meant = did_you_mean(one.replace("_", "-") for name in args.names for one in _meant(name, there))
+        raise error.with_hint(f"{meant}grain-molmo inspect --data-dir {data_dir} lists what is there") from error
+    if args.json:
+        print(json.dumps({"ok": not report.damage, "data_dir": str(data_dir), **asdict(report)}))
+    else:
+        print(_text(report, args))
+    return EXIT_DAMAGED if report.damage else EXIT_SOUND
+
+
+def _verified(data_dir: Path, names: Sequence[str] | None, args: argparse.Namespace) -> Report:
     total = 0 if args.quick or not data_dir.is_dir() else num_bytes_of_shards(data_dir, names)
     bar = tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=not sys.stderr.isatty(), leave=False)
     with bar:
-        report = verify_store(
+        return verify_store(
             data_dir,
             names,
             quick=args.quick,
@@ -59,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             progress=bar.update,
         )
-    if args.json:
-        print(json.dumps({"ok": not report.damage, "data_dir": str(data_dir), **asdict(report)}))
-    else:
-        print(_text(report, args))
-    return EXIT_DAMAGED if report.damage else EXIT_SOUND
+
+
+def _meant(name: str, there: Sequence[str]) -> list[str]:
+    """Sets of the store whose name is like this one, which no set of it has."""
+    return [] if canonical_name(name) in there else nearest(name, there)
 
 
 def _text(report: Report, args: argparse.Namespace) -> str:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from grain_molmo.errors import ConfigError
 from grain_molmo.recipes import RECIPES
 from grain_molmo.stages import STAGES
-from grain_molmo.tools.arguments import stage_name, whole_number
+from grain_molmo.tools.arguments import stage_name, weights_by_name, whole_number
 from grain_molmo.view.model import MOST_STILLS
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ EXAMPLES = (
     ("what is in a set", "pixmo-points --data-dir DATA"),
     ("a thousand examples of each of two sets", "pixmo-cap molmo2-cap --num-examples 1000 --data-dir DATA --out page"),
     ("what the model gets in the first rows of a stage", "--stage sft --steps 2 --data-dir DATA"),
+    ("the same of a mixture of your own", "--stage pretraining --mixture pixmo-cap=0.7,pixmo-docs=0.3 --data-dir DATA"),
 )
 
 
@@ -55,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--stage", type=stage_name, choices=list(STAGES), help="packed rows of this stage instead of sets"
+    )
+    what.add_argument(
+        "--mixture", type=weights_by_name, metavar="SETS", help='of the stage, not its own: "pixmo-cap=0.7,my-set=0.3"'
     )
     what.add_argument("--recipe", choices=list(RECIPES), help="the published stage of that name")
     what.add_argument("--steps", type=whole_number(1), default=4, metavar="N", help="batches of the stage (4)")
@@ -81,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     """Writes the page and says where it is; the exit code."""
     if bool(args.names) == bool(args.stage):
         raise ConfigError("name sets, or all, or give --stage")
+    if args.mixture and not args.stage:
+        raise ConfigError("--mixture is of the rows of a stage; name the --stage, too")
     from grain_molmo.tools.cards import (  # here, so that --help needs neither Grain nor JAX
         cards_of_sets,
         cards_of_stage,

@@ -142,7 +142,7 @@ def length_histogram(
 
 @_in_our_style
 def _draw_lengths(found: Mapping[str, SetLengths]) -> Plot:
-    figure = Plot(figsize=(9, 0.9 + 0.8 * len(found)))
+    figure = Plot(figsize=(9, 0.9 + 0.95 * len(found)))
     grid = figure.subplots(len(found), 2, sharex="col", squeeze=False)
     for column, what in enumerate(("tokens", "crops")):
         lengths = {name: getattr(one, f"{what}_N") for name, one in found.items()}
@@ -154,7 +154,8 @@ def _draw_lengths(found: Mapping[str, SetLengths]) -> Plot:
         grid[-1, column].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for axes, (name, one) in zip(grid[:, 0], found.items(), strict=True):
         lost = f", {one.num_unusable:,} cannot be used" if one.num_unusable else ""
-        axes.set_title(f"{name}  ({len(one.tokens_N):,} examples{lost})", fontweight="bold", fontsize=9)
+        # A line of its own above the other title, which a long name would run into.
+        axes.set_title(f"{name}  ({len(one.tokens_N):,} examples{lost})\n", fontweight="bold", fontsize=9)
     return figure
 
 

@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from loopback import make_picture
 
+from converters import sources
 from converters.rows import json_rows, parquet_rows, read_rows, scan_rows
 from converters.schema import IMAGE, POINTS, TEXT, TEXTS, check_columns
 from converters.sources import open_source
+from converters.to_arrayrecord import main
 from grain_molmo.errors import ConfigError, RowError
 
 ROWS = [
@@ -230,3 +232,15 @@ def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path):
     assert rows.select(["caption"]) == {"caption": ["ab", None, "cd"]}
     with pytest.raises(RowError, match="does not read"):
         rows.row(2)
+
+
+def test_a_source_that_is_nowhere_is_refused_before_the_hub_is_asked_for_anything(tmp_path, monkeypatch, capsys):
+    def ask(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(sources, "_open_hub", ask)
+    words = ["pixmo-points", "--source", f"{tmp_path}/rows/", "--data-dir", str(tmp_path / "data")]
+
+    assert main(words) != 0
+
+    assert "neither an existing file or folder nor a dataset of the hub" in capsys.readouterr().err

@@ -61,12 +61,25 @@ def test_hyphens_and_underscores_name_the_same_set_and_the_later_registration_ho
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_ones_and_where_the_others_are():
-    with pytest.raises(ConfigError, match=r"unknown dataset 'pixmo-cup'; the nearest: pixmo_cap, .*dataset_names") as e:
+    with pytest.raises(
+        ConfigError, match=r"unknown dataset 'pixmo-cup' .*; the nearest: pixmo_cap, .*dataset_names"
+    ) as e:
         get_dataset("pixmo-cup")
     assert isinstance(e.value, ValueError)
-    assert len(str(e.value)) < 300  # not all ninety of them
-    with pytest.raises(ConfigError, match=r"unknown dataset 'qqqq'; grain_molmo.dataset_names\(\) lists"):
+    assert len(str(e.value)) < 400  # not all ninety of them
+    with pytest.raises(ConfigError, match=r"unknown dataset 'qqqq' .*; grain_molmo.dataset_names\(\) lists"):
         get_dataset("qqqq")
+
+
+def test_an_unknown_name_may_be_one_of_a_folder_that_was_not_given_or_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRAIN_MOLMO_DATA", raising=False)
+    with pytest.raises(ConfigError, match=r"unknown dataset 'my-dots' .and no data folder was given.*--data-dir"):
+        get_dataset("my-dots")
+    with pytest.raises(ConfigError, match=r"unknown dataset 'my-dots' .and there is no folder .*nowhere"):
+        get_dataset("my-dots", data_dir=tmp_path / "nowhere")
+    monkeypatch.setenv("GRAIN_MOLMO_DATA", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"unknown dataset 'my-dots' .no examples of this name were written into"):
+        get_dataset("my-dots")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", None, 3])

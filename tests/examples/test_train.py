@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 
 import grain.checkpoint
@@ -16,7 +17,9 @@ from converters.to_arrayrecord import main as convert
 from grain_molmo.errors import ConfigError
 from grain_molmo.examples import watch
 from grain_molmo.examples.step import checksum
-from grain_molmo.examples.train import main, make_mesh, mesh_axes, stage_of, weights_by_name
+from grain_molmo.examples.train import main, make_mesh, mesh_axes
+from grain_molmo.stages import STAGES, with_mixture
+from grain_molmo.tools.arguments import weights_by_name
 
 STEPS = 8
 
@@ -79,6 +82,33 @@ def test_killed_and_gone_on_with_other_devices_it_learns_from_the_same(undisturb
     assert summary["compilations"] == 1
     expected = undisturbed[1][steps[0]["step"] :]
     np.testing.assert_allclose([step["loss"] for step in steps], [step["loss"] for step in expected], rtol=1e-4)
+
+
+def test_it_says_how_far_it_is_and_where_the_same_command_goes_on(undisturbed, data_dir, tmp_path, capsys):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    capsys.readouterr()
+
+    train(tmp_path / "run", **{"data-dir": data_dir, "steps": STEPS + 2})
+    going_on, *_, last = capsys.readouterr().err.splitlines()
+    train(tmp_path / "run", **{"data-dir": data_dir, "steps": STEPS})
+    done = capsys.readouterr().err
+
+    assert going_on.startswith(f"going on from step {STEPS} of {STEPS + 2}")
+    assert re.match(rf"step {STEPS + 2} of {STEPS + 2}: loss \d", last)
+    assert "give more --steps" in done
+
+
+def test_interrupted_it_says_from_which_step_it_goes_on(undisturbed, data_dir, tmp_path, capsys, monkeypatch):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch.Watch, "step_done", interrupt)
+    options = {**SMALL, "checkpoints": tmp_path / "run", "data-dir": data_dir, "steps": STEPS + 2}
+    assert main(command_line(options)) == 130
+
+    assert f"the same command goes on from step {STEPS}\n" in capsys.readouterr().err
 
 
 def test_what_the_model_saw_is_what_the_loader_gives(undisturbed, data_dir):
@@ -175,12 +205,8 @@ def test_the_stall_is_the_share_of_waiting_after_the_first_step(monkeypatch):
 
 
 def test_a_mixture_takes_the_place_of_the_stage_s_and_keeps_its_rules():
-    stage = stage_of("sft", weights_by_name("molmo2-cap=0.75,my-set=0.25"))
-    assert isinstance(stage, gm.Stage)
+    stage = with_mixture(STAGES["sft"], weights_by_name("molmo2-cap=0.75,my-set=0.25"))
     assert (dict(stage.weights), [*stage.rules]) == ({"molmo2_cap": 0.75, "my_set": 0.25}, ["molmo2_cap"])
     assert weights_by_name("pixmo_cap") == {"pixmo_cap": 1}
-    assert stage_of("sft", None) == "sft"
     with pytest.raises(argparse.ArgumentTypeError, match=r"is not like pixmo_cap=0\.7"):
         weights_by_name("pixmo_cap=much")
-    with pytest.raises(ConfigError, match="stage 'rl': must be one of pretraining, sft, long_context"):
-        stage_of("rl", {"pixmo_cap": 1})

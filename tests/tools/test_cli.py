@@ -129,6 +129,12 @@ def test_a_reader_that_has_seen_enough_ends_the_program_quietly(data_dir):
     assert process.stderr == ""
 
 
+def test_a_program_without_standard_output_still_has_an_exit_code(data_dir):
+    command = f'"{sys.executable}" -m grain_molmo verify --quick --data-dir "{data_dir}" >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_module_runs_as_a_program():
     process = subprocess.run([sys.executable, "-m", "grain_molmo", "fly"], capture_output=True, text=True, check=False)
 

@@ -76,6 +76,13 @@ def test_a_folder_that_cannot_be_written_ends_the_demo_in_one_line(tmp_path, cap
     assert "--out" in last
 
 
+@pytest.mark.parametrize("code", [130, 143])
+def test_a_demo_that_is_stopped_while_it_converts_is_stopped_not_failed(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("converters.to_arrayrecord.main", lambda *words, **names: code)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == code
+    assert "try another --out" not in capsys.readouterr().err
+
+
 def test_rows_hold_several_examples_of_the_demo(data_dir):
     for stage in demo.DEMO_STAGES.values():
         loaded = demo.load_batches(data_dir, stage, num_batches=2)

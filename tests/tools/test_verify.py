@@ -10,6 +10,7 @@ import pytest
 
 from grain_molmo.store import AnnotationSource, MediaRef, MediaStore, Record, SplitWriter, content_key, list_converted
 from grain_molmo.tools import cli
+from grain_molmo.tools.cli import main
 from grain_molmo.tools.verify import decoding_problem
 
 
@@ -77,6 +78,11 @@ def test_only_the_sets_that_were_named_are_looked_at(verify, data_dir):
 )
 def test_what_is_not_there_and_wrong_usage_are_told_apart(verify, data_dir, words, code):
     assert verify("--data-dir", data_dir, *words)[0] == code
+
+
+def test_a_mistyped_set_gets_the_nearest_of_the_store(data_dir, capsys):
+    assert main(["verify", "pixmo-cpa", "--data-dir", str(data_dir)]) == 1
+    assert "hint: did you mean pixmo-cap" in capsys.readouterr().err
 
 
 def test_media_that_do_not_decode_are_found_only_by_decoding(verify, tmp_path):

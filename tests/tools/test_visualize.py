@@ -94,7 +94,15 @@ def test_people_are_told_which_file_to_open(visualize, tmp_path):
     assert "2 cards" in text
 
 
-@pytest.mark.parametrize("words", [[], ["pixmo-cap", "--stage", "sft"]])
+def test_a_stage_is_shown_with_a_mixture_of_ones_own(visualize):
+    words = ("--stage", "pretraining", "--mixture", "pixmo-docs", "--steps", 1, "--batch-size", 1, "--json")
+    code, report = visualize(*words)
+
+    assert code == 0
+    assert list(report["sets"]) == ["pixmo_docs"]
+
+
+@pytest.mark.parametrize("words", [[], ["pixmo-cap", "--stage", "sft"], ["pixmo-cap", "--mixture", "pixmo-cap"]])
 def test_it_wants_sets_or_a_stage(visualize, tmp_path, words):
     code, text = visualize(*words)
 
