@@ -165,6 +165,17 @@ def test_marks_lie_on_the_picture_that_they_are_of_and_boxes_on_the_first_alone(
     assert describe(example, name="other").pictures[0].key != first.key
 
 
+def test_fields_and_conversation_are_of_one_draw():
+    class Drawn(Given):
+        def get(self, item, rng):
+            return {"messages": ["What?", str(rng.randint(10**9))]}
+
+    card = describe_example(Drawn(1), 0, name="drawn", seed=5)
+
+    (answer,) = [span.text for span in card.conversations[0].spans if span.kind == "trained"]
+    assert answer == f"{card.fields['messages'][1]}<|im_end|>"
+
+
 class Mute:
     """What does not even say what it is."""
 
