@@ -122,6 +122,60 @@ def test_an_example_that_cannot_be_learned_from_says_why_and_shows_the_rest(exam
     assert repr(gm.Dataset.show(Given(example))).count("problem") == 1
 
 
+def test_a_clip_shows_its_own_frames_from_its_own_start_with_what_is_said_until_just_before_an_end():
+    example = {
+        "video": np.stack([np.full((20, 30, 3), 25 * i, np.uint8) for i in range(10)]),
+        "metadata": {"video_fps": 2, "clip_start_time": 1.0, "clip_end_time": 3.0},
+        "subtitle": {(0, 1.0): "One.", (1.0, 9.0): "Two."},
+        "messages": ["What?", "That."],
+    }
+    film = describe(example).film
+
+    assert [still.time for still in film.stills] == ["0.0", "0.5", "1.0", "1.5", "2.0"]
+    assert film.decode()[:, 0, 0, 0].tolist() == [50, 75, 100, 125, 150]
+    assert film.duration_s == 2.0
+    assert [still.subtitle for still in film.stills] == ["One.", "One.", "Two.", "Two.", "Two."]
+
+
+def test_points_of_a_field_are_drawn_only_where_no_answer_points():
+    field = {"image": noise(50, 100), "points": [[50, 10]], "label": "cup"}
+    said = ["Where?", '<points coords="1 1 100 200">cups</points>']
+
+    alone = describe({**field, "messages": ["What?", "A cup."]}).pictures[0].marks
+    answered = describe({**field, "messages": said}).pictures[0].marks
+
+    assert [(mark.x, mark.y, mark.label) for mark in alone] == [(0.5, 0.2, "cup")]
+    assert [(mark.x, mark.y, mark.label) for mark in answered] == [(0.1, 0.2, "cups")]
+
+
+def test_marks_lie_on_the_picture_that_they_are_of_and_boxes_on_the_first_alone():
+    example = {
+        "image": [noise(50, 100), noise(60, 30), noise(300, 1000)],
+        "boxes": [[10, 10, 20, 20]],
+        "messages": ["Where?", '<points coords="2 1 100 200;3 2 300 400">cups</points>'],
+    }
+    first, second, third = describe(example).pictures
+
+    assert [(mark.kind, mark.group) for mark in first.marks] == [("box", 1)]
+    assert [(mark.kind, mark.x, mark.group) for mark in second.marks] == [("point", 0.1, 0)]
+    assert [(mark.kind, mark.x, mark.number) for mark in third.marks] == [("point", 0.3, 2)]
+    assert third.grid.crops_x
+    assert not second.grid.crops_x
+    assert len({picture.key for picture in (first, second, third)}) == 3
+    assert describe(example, name="other").pictures[0].key != first.key
+
+
+def test_fields_and_conversation_are_of_one_draw():
+    class Drawn(Given):
+        def get(self, item, rng):
+            return {"messages": ["What?", str(rng.randint(10**9))]}
+
+    card = describe_example(Drawn(1), 0, name="drawn", seed=5)
+
+    (answer,) = [span.text for span in card.conversations[0].spans if span.kind == "trained"]
+    assert answer == f"{card.fields['messages'][1]}<|im_end|>"
+
+
 class Mute:
     """What does not even say what it is."""
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 from chromium import DESKTOP, PHONE, Browser
-from made_cards import GREEN, GREY, HOSTILE, example, film, hostile_example, many, picture, row
+from made_cards import GREEN, GREY, HOSTILE, example, film, hostile_example, many, picture, row, talk
 from selenium.webdriver.common.keys import Keys
 
 from grain_molmo.view.html import fragment_page, notebook_html, render_example, render_row
@@ -157,6 +157,17 @@ def test_a_search_wants_all_words_wherever_they_are_and_minds_no_capitals(browse
     browser.press(Keys.ESCAPE)
     browser.wait(IS_DRAWN, "1–20 of 150")
     assert browser.run("return document.getElementById('search').value") == ""
+
+
+def test_a_search_finds_accents_in_either_spelling(browser, tmp_path):
+    cards = [
+        example(i, conversations=(talk("Where?", text),)) for i, text in enumerate(["cafe\u0301", "Caf\u00e9", "cafe"])
+    ]
+    path = write_page(tmp_path / "out", cards, title="x").page
+
+    for query in ("caf\u00e9", "cafe\u0301"):
+        browser.open_page(path, f"#{urlencode({'q': query})}")
+        assert browser.run(STATUS) == "1–2 of 2"
 
 
 def test_typing_in_the_search_moves_nothing_else(browser, page):
@@ -573,3 +584,36 @@ def test_markup_in_data_is_text_in_a_single_document_and_in_a_notebook(browser, 
         assert all(visible(words) in text for words in HOSTILE)
         assert browser.run(HACKED) == [None, 0]
         assert browser.log() == []
+
+
+NOTEBOOK_STYLE = """
+  .jp-RenderedHTMLCommon { line-height: 1.6; padding-right: 20px }
+  .jp-RenderedHTMLCommon ul:not(.list-inline), .jp-RenderedHTMLCommon ol:not(.list-inline) { padding-left: 2em }
+  .jp-RenderedHTMLCommon h3:first-child, .jp-RenderedHTMLCommon h4:first-child { margin-top: 30px }
+  .jp-RenderedHTMLCommon p { margin-bottom: 1em } .jp-RenderedHTMLCommon dt { font-weight: bold }
+  .jp-RenderedHTMLCommon img, .jp-RenderedHTMLCommon svg { max-width: 100%; height: auto }
+  .jp-RenderedHTMLCommon pre { padding: 0; border: 0 }
+"""
+"""Rules of the weights that notebooks give theirs."""
+LOOKS = """
+    const looks = (one) => ['padding', 'margin', 'width', 'height', 'fontSize', 'fontWeight'].map(
+      (name) => getComputedStyle(one)[name]).join();
+    return [...document.querySelectorAll('.gm-card *:not(title, path, g)')].map((one) => one.className + looks(one));"""
+
+
+def test_a_notebook_s_own_style_changes_nothing_of_a_view(browser, tmp_path):
+    many_kinds = row(example(0, film=film(), conversations=(talk("What?", "That."), talk("Who?", "Her."))), example(1))
+    view = notebook_html(render_row(many_kinds, InlineMedia()))
+    found = []
+    for name, style in (("plain", ""), ("notebook", NOTEBOOK_STYLE)):
+        path = tmp_path / f"{name}.html"
+        path.write_text(
+            f'<!doctype html><style>{style}</style><div class="jp-RenderedHTMLCommon" style="width: 900px;'
+            f'padding: 0">{view}</div>',
+            encoding="utf-8",
+        )
+        browser.open(path)
+        found.append(browser.run(LOOKS))
+
+    assert len(found[0]) > 100
+    assert found[0] == found[1]

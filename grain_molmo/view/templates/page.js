@@ -15,11 +15,13 @@
 
   // ---- which items ----
 
+  // Letters in one case, and accents in one spelling of the two that Unicode has.
+  const folded = (text) => text.normalize("NFC").toLowerCase();
   let lowered = null;
-  const texts = () => (lowered ??= JSON.parse($("texts").textContent).map((text) => text.toLowerCase()));
+  const texts = () => (lowered ??= JSON.parse($("texts").textContent).map(folded));
 
   function findMatches({ q, sets }) {
-    const words = q.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = folded(q).split(/\s+/).filter(Boolean);
     const wanted = new Set(sets.map((name) => known.sets.indexOf(name)));
     const found = [];
     for (let number = 0; number < known.items.length; number++) {
