@@ -268,6 +268,15 @@ def test_points_lie_on_what_the_sample_drew(all_sets):
     assert seen > 10
 
 
+def test_stored_pictures_have_one_key_if_and_only_if_they_are_the_same(all_sets):
+    dataset = gm.PixMoPoints(data_dir=all_sets)
+    pictures = [describe_example(dataset, item).pictures[0] for item in range(min(12, len(dataset)))]
+
+    pixels = {picture.key: picture.decode().tobytes() for picture in pictures}
+    assert all(pixels[picture.key] == picture.decode().tobytes() for picture in pictures)
+    assert len(pixels) == len(set(pixels.values())) > 1
+
+
 def near_colour(label, pixel):
     """Whether a pixel is of the colour that a label of the sample begins with."""
     from converters.sample import scenes

@@ -159,6 +159,18 @@ def test_a_search_wants_all_words_wherever_they_are_and_minds_no_capitals(browse
     assert browser.run("return document.getElementById('search').value") == ""
 
 
+def test_a_page_that_loads_late_does_not_replace_the_one_asked_for_since(browser, page):
+    browser.open_page(page)
+
+    browser.run("""
+        for (const key of ['n', 'p']) document.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));""")
+    browser.wait("return !document.head.querySelector('script')")  # the second page has come
+    browser.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    shows(browser, 0, 20)
+    assert browser.run(STATUS) == "1–20 of 150"
+
+
 def test_a_search_finds_accents_in_either_spelling(browser, tmp_path):
     cards = [
         example(i, conversations=(talk("Where?", text),)) for i, text in enumerate(["cafe\u0301", "Caf\u00e9", "cafe"])

@@ -92,3 +92,12 @@ def test_points_that_no_answer_says_are_taken_from_the_field_with_their_names():
 )
 def test_what_is_no_list_of_pairs_marks_nothing(points):
     assert held_points({"points": points}, (640, 480)) == ()
+
+
+def test_a_track_goes_in_order_of_time_however_the_answer_tells_it_and_one_place_is_none():
+    text = '<tracks coords="2.0 1 300 300;0.0 1 100 100 2 900 900;1.0 1 200 200">dogs</tracks>'
+
+    (track,) = tracks_of(pointed_at(text, 0, [(640, 480)]))
+
+    assert (track.number, track.label) == (1, "dogs")
+    assert [time for time, _, _ in track.places] == [0.0, 1.0, 2.0]
