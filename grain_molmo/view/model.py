@@ -225,7 +225,8 @@ class RowCard:
         max_tokens, max_crops, max_pooled: the row's budgets.
         examples: in the order of the row, each with its place.
         attention: [n, n] uint8, queries down and keys across, each of max_tokens / n tokens: 0 where no query may
-            attend to any key, 1 where some may, 2 where every one may.
+            attend to any key, 2 where every one may, 1 where some may; also where that cannot be told from the
+            bounds of a block (`attention_blocks`), beside the borders of examples.
         attention_mode: how the tokens of pictures look ahead, in words.
     """
 
