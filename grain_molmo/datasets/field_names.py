@@ -16,13 +16,15 @@ READ_FIELDS = frozenset(
 """Names of fields that the loader reads or people know; a name close to one of them is a slip."""
 
 
-def misnamed(example: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
+def misnamed(example: Mapping[Any, Any], alike: float = 0.85) -> Iterator[tuple[str, str]]:
     """(name, what was meant) of the fields whose names nothing reads, but are close to one that is read.
+
+    `alike` of 1 takes equal names alone; an example that is known to lack something may be asked with less.
 
     >>> list(misnamed({"captoin": "A dog."}))
     [('captoin', 'caption')]
     """
     for name in example:
-        near = difflib.get_close_matches(name, READ_FIELDS - example.keys(), 1, 0.85) if isinstance(name, str) else ()
+        near = difflib.get_close_matches(name, READ_FIELDS - example.keys(), 1, alike) if isinstance(name, str) else ()
         if near and name not in READ_FIELDS:
             yield name, near[0]

@@ -25,6 +25,7 @@ SHORT_CAPTION_CHARS = 200
 """Captions up to this long are asked for as short ones, where the example gives no style."""
 
 _CONVERSATIONS = ("messages", "message_list", "multi_turn_messages", "questions")
+_ALIKE = 0.7  # names of fields, of an example that is of no use as it is
 _FORMS = "a caption, question and answer, points with a label, count with a label, messages, message_list or text"
 
 INSIDE_CURE = "mend it, say its point_scale (100: percent), or give clip_points=True to have it moved to the edge"
@@ -118,7 +119,7 @@ def _in_full(error: ExampleError, example: Mapping[str, Any]) -> str:
 
 
 def _slips(example: Mapping[str, Any]) -> Iterator[str]:
-    for name, near in misnamed(example):
+    for name, near in misnamed(example, _ALIKE):
         yield f"nothing reads a field {name!r}; call it {near!r} if that is meant"
 
 
@@ -134,8 +135,8 @@ def unmeant_points(
     Raises:
         ExampleError: as `with_lesson`.
     """
-    for place, message in _pointing_messages(example, shows):
-        if isinstance(message, Mapping) and not message.get("clip_points"):
+    for place, message in pointing_messages(example, shows):
+        if not message.get("clip_points"):
             yield from ((place + one.place, one) for one in islice(points_outside(message, sizes), 1))
 
 
@@ -145,14 +146,14 @@ def require_points_inside(example: Mapping[str, Any], shows: str, sizes: Sequenc
         raise ExampleError("points_outside", f"{place} {one}; {INSIDE_CURE}")
 
 
-def _pointing_messages(example: Mapping[str, Any], shows: str) -> Iterator[tuple[str, Any]]:
-    """What of an example may be answered with points, each with its place."""
+def pointing_messages(example: Mapping[str, Any], shows: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(place, message) of what may be answered with points in an example, as `with_lesson` takes it."""
     if not any(example.get(name) is not None for name in _CONVERSATIONS):
         yield "", with_lesson(example, shows)
     for name in ("message_list", "multi_turn_messages"):
         listed = example.get(name)
         if isinstance(listed, list | tuple):
-            yield from ((f"{name}[{i}].", message) for i, message in enumerate(listed))
+            yield from ((f"{name}[{i}].", one) for i, one in enumerate(listed) if isinstance(one, Mapping))
 
 
 class _Random(threading.local):

@@ -131,7 +131,8 @@ def _sizes(example: Mapping[str, Any]) -> list[tuple[int, int]]:
             fps = metadata.get("video_fps") if isinstance(metadata, Mapping) else None
             video = as_video(example["video"], timestamps=example.get("timestamps"), fps=fps)
             return [(video.width, video.height)]
-        return [picture_size_hw(picture)[::-1] for _, picture in pictures_of(example)]
+        sizes_hw = [picture_size_hw(picture) for _, picture in pictures_of(example)]
+        return [(width, height) for height, width in sizes_hw]
     except ExampleError:
         return []
 
