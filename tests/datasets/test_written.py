@@ -407,6 +407,9 @@ def test_a_field_of_a_wrong_name_is_told_the_right_one(tmp_path, fields, message
         gm.write_dataset([{"image": pixels(), **fields}], tmp_path, "mine")
 
 
+NO_LESSON = {"image": pixels()}
+
+
 @pytest.mark.parametrize("examples", [[], [NO_LESSON], iter([NO_LESSON])], ids=["none", "bad", "iter"])
 def test_a_write_that_fails_leaves_no_folder_that_it_made(tmp_path, examples):
     with pytest.raises((ExampleError, ConfigError)):
