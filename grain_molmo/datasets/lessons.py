@@ -107,7 +107,8 @@ def require_lesson(example: Mapping[str, Any], sizes: Sequence[tuple[int, int]])
             _random.state.seed(0)
             format_example(example, _random.state, style_mode="no_style", prompt_mode=prompt_mode, image_sizes=sizes)
     except ExampleError as error:
-        raise ExampleError(error.reason, "; ".join((_in_full(error, example), *_slips(example)))) from error
+        slips = _slips(example) if error.reason.startswith("no_") else ()
+        raise ExampleError(error.reason, "; ".join((_in_full(error, example), *slips))) from error
     subtitle_text(example.get("subtitle") or "", ())
 
 
@@ -115,7 +116,7 @@ def _in_full(error: ExampleError, example: Mapping[str, Any]) -> str:
     """What is wrong; where nothing is said to learn, in the words of the brief forms."""
     if error.reason != "no_answer" or has_lesson(example):
         return error.detail
-    return f"it says nothing to learn: it needs {_FORMS}; it has {', '.join(example) or 'no field'}"
+    return f"it says nothing to learn: it needs {_FORMS}; it has {', '.join(map(str, example)) or 'no field'}"
 
 
 def _slips(example: Mapping[str, Any]) -> Iterator[str]:
@@ -150,10 +151,17 @@ def pointing_messages(example: Mapping[str, Any], shows: str) -> Iterator[tuple[
     """(place, message) of what may be answered with points in an example, as `with_lesson` takes it."""
     if not any(example.get(name) is not None for name in _CONVERSATIONS):
         yield "", with_lesson(example, shows)
+    yield from _listed_messages(example)
+
+
+def _listed_messages(message: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name in ("message_list", "multi_turn_messages"):
-        listed = example.get(name)
-        if isinstance(listed, list | tuple):
-            yield from ((f"{name}[{i}].", one) for i, one in enumerate(listed) if isinstance(one, Mapping))
+        listed = message.get(name)
+        for i, one in enumerate(listed if isinstance(listed, list | tuple) else ()):
+            if isinstance(one, Mapping):
+                place = f"{within}{name}[{i}]."
+                yield place, one
+                yield from _listed_messages(one, place)
 
 
 class _Random(threading.local):

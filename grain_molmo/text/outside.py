@@ -52,6 +52,8 @@ def points_outside(message: Message, sizes: Sequence[tuple[int, int]]) -> Iterat
 
 def _measure(message: Message, first_size: tuple[int, int] | None) -> Scale | None:
     """What the points are measured against; None if the answer is made of none, or if nothing says it."""
+    if "messages" in message or "multi_turn_messages" in message:
+        return None
     style = style_of(message)
     if style in image_answers.TEMPLATES and not (style == "count" and "count" in message):
         try:

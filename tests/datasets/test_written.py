@@ -357,6 +357,10 @@ OUTSIDE = {
         {"message_list": [{"style": "pointing", "label": "a", "points": [(2, 1), (-3, 2)]}]},
         r"message_list\[0\].points\[1\] \(-3, 2\)",
     ),
+    "turns": (
+        {"message_list": [{"multi_turn_messages": [{"style": "pointing", "label": "a", "points": [(2, 21)]}]}]},
+        r"message_list\[0\].multi_turn_messages\[0\].points\[0\] \(2, 21\)",
+    ),
     "pictures": (
         {"image": [pixels(), pixels(1)], "labels": ["a", "a"], "points": [[], [(1, 101)]], "point_scale": 100},
         r"points\[1\]\[0\] \(1, 101\)",
@@ -400,6 +404,7 @@ def test_what_was_written_is_not_faulty_when_it_is_read(tmp_path, fields):
         ({"question": "Why?", "anwser": "So."}, "call it 'answer'"),
         ({"points": [(1, 2)]}, "need a label"),
         ({"points": [(1, 2)], "labl": "dog"}, "call it 'label'"),
+        ({1: "A dog."}, "it has image, 1"),
     ],
 )
 def test_a_field_of_a_wrong_name_is_told_the_right_one(tmp_path, fields, message):
