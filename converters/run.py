@@ -61,9 +61,15 @@ def _do_all(requests: Sequence[SetRequest], work: Work) -> Iterator[Outcome]:
         try:
             yield work(in_folder_of_set(request) if len(requests) > 1 else request)
         except (GrainMolmoError, OSError) as error:
-            log.error("%s: %s", request.name, error)
+            log.error("%s", _named(str(error), request.name))
             is_busy = isinstance(error, StoreBusyError)
             yield {"name": request.name, "error": str(error)}, EXIT_BUSY if is_busy else EXIT_FAILED
+
+
+def _named(message: str, name: str) -> str:
+    """The message behind the name of the set, unless it begins with that in some spelling."""
+    first = message.partition(" ")[0].rstrip(":")
+    return message if first.replace("-", "_") == name.replace("-", "_") else f"{name}: {message}"
 
 
 def _converting(options: Options, data_dir: Path, runner: MakeRunner | None, args: argparse.Namespace) -> Work:

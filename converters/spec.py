@@ -17,6 +17,8 @@ UNIT_REASONS = {
     "points_out_of_range": "Points must be percent of the picture, 0-100 (flat points with a timestamp: 0-1): "
     "are these pixels, or the other of the two?",
     "points_outside_image": "Points must be pixels of the picture or video as it was annotated: was it resized since?",
+    "points_outside": "Points are pixels of the picture as it is, x first: was it resized since? Percent are said by "
+    "--values point_scale=100; --values clip_points=true has slips of the pen moved to the edge.",
 }
 
 

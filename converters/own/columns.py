@@ -45,6 +45,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "captions", "txt", "text", "alt", "alt_text", "sentences"),
     "points": ("points",),
     "point_scale": ("point_scale",),
+    "clip_points": ("clip_points",),
     "timestamps": ("timestamps",),
     "count": ("count",),
     "label": ("label",),

@@ -17,9 +17,10 @@ from converters.own.media import is_base64
 from converters.rows import Row
 from grain_molmo.datasets.example_record import IMAGE, TEXT, VIDEO, to_annotation
 from grain_molmo.datasets.labelled import FEATURES, LABEL, with_features
-from grain_molmo.datasets.lessons import require_lesson, with_lesson
+from grain_molmo.datasets.lessons import require_lesson, require_points_inside, with_lesson
 from grain_molmo.datasets.spatial import relation_fields, require_shown
 from grain_molmo.errors import ExampleError, RowError
+from grain_molmo.store import MediaRef
 
 NOTHING_TO_LEARN = "nothing_to_learn"
 _TEXT_FIELDS = ("question", "answer", "explanation", "caption", "label", "style")
@@ -63,9 +64,19 @@ def row_annotation(
         example = with_lesson({**fields, **features, **extra, "metadata": metadata}, shows)
         if lesson is not None:
             require_lesson(example, [_PLACEHOLDER_SIZE] * num_media)
+            require_points_inside(example, shows, ())  # those in pixels wait for the picture: `fitting_annotation`
         return to_annotation(example, shows)
     except ExampleError as error:
         raise RowError(error.reason, error.detail) from error
+
+
+def fitting_annotation(annotation: dict[str, Any], medium: MediaRef) -> dict[str, Any]:
+    """The annotation as it is, if its points lie in the first picture. Raises RowError: `points_outside`."""
+    try:
+        require_points_inside(annotation["example"], annotation.get("shows", TEXT), [(medium.width, medium.height)])
+    except ExampleError as error:
+        raise RowError(error.reason, error.detail) from error
+    return annotation
 
 
 def has_lesson(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) -> bool:
@@ -76,9 +87,14 @@ def has_lesson(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) ->
 def _given(row: Row, columns: Columns, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """What the row says, by field."""
     given = {field: _read(field, columns.value(row, field)) for field in columns.found if field not in _NOT_TEXT}
-    return {field: value for field, value in given.items() if value is not None} | dict(values)
+    given = {field: value for field, value in given.items() if value is not None} | dict(values)
+    if isinstance(clips := given.get("clip_points"), str):
+        given["clip_points"] = clips.strip().lower() in _YES
+    return given
 
 
+_YES = ("true", "yes", "1")
+_POINTING = ("points", "point_scale", "clip_points", "timestamps", "label", "object_names", "question", "count")
 _NOT_TEXT = ("image", "video", "sha256", "id", FEATURES)
 _BESIDES = ("style", "subtitle")  # what any kind of lesson may have
 
@@ -102,7 +118,7 @@ def _lesson(given: Mapping[str, Any], shows: str, num_media: int) -> Lesson | No
         return ("questions", "answers"), {"questions": given["questions"], "answers": given.get("answers")}
     is_named = not given.keys().isdisjoint(("label", "object_names", "question"))
     if "points" in given and is_named:
-        return _those(given, "points", "point_scale", "timestamps", "label", "object_names", "question", "count")
+        return _those(given, *_POINTING)
     if "question" in given and (answer := _answer(given)) is not None:
         used, fields = answer
         question = "\n".join(str(given[name]) for name in ("question", "input") if name in given)

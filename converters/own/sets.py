@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from converters.own.columns import FIELDS, IMAGE_SUFFIXES, NOTHING, find_columns
-from converters.own.fields import has_lesson, row_annotation
+from converters.own.fields import fitting_annotation, has_lesson, row_annotation
 from converters.own.groups import KEY
 from converters.own.media import Folders, row_media
 from converters.own.open import open_splits_of, store_split
@@ -189,6 +189,7 @@ def _set_spec(name: str, own: OwnSource, root: Path | None, sources: Sequence[So
         identity=lambda row: _text_or_none(row.get(name_column)),
         rows_per_shard=ROWS_PER_SHARD,
         parse=parse,
+        fit=fitting_annotation,
         media=lambda row, place: shown(row, place)[1],
     )
 

@@ -6,15 +6,18 @@ points that name no style, and whether all of it makes sense.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from grain_molmo.datasets.example_record import IMAGE, IMAGES, TEXT, VIDEO
+from grain_molmo.datasets.field_names import misnamed
 from grain_molmo.errors import ExampleError
 from grain_molmo.text.fields import list_of
 from grain_molmo.text.format import format_example
+from grain_molmo.text.outside import Outside, points_outside
 from grain_molmo.text.prompts import PROMPT_MODES
 from grain_molmo.text.subtitles import subtitle_text
 
@@ -22,6 +25,12 @@ SHORT_CAPTION_CHARS = 200
 """Captions up to this long are asked for as short ones, where the example gives no style."""
 
 _CONVERSATIONS = ("messages", "message_list", "multi_turn_messages", "questions")
+_ALIKE = 0.7  # names of fields, of an example that is of no use as it is
+_FORMS = "a caption, question and answer, points with a label, count with a label, messages, message_list or text"
+
+INSIDE_CURE = "mend it, say its point_scale (100: percent), or give clip_points=True to have it moved to the edge"
+"""What to do about a point outside of its picture."""
+
 _LESSONS = (*_CONVERSATIONS, "question", "answer", "answers", "text", "points", "count")
 
 Fields = dict[str, Any]
@@ -93,10 +102,66 @@ def require_lesson(example: Mapping[str, Any], sizes: Sequence[tuple[int, int]])
         example: with its lesson.
         sizes: (width, height) of its pictures, or of its video, pixels.
     """
-    for prompt_mode in PROMPT_MODES:
-        _random.state.seed(0)
-        format_example(example, _random.state, style_mode="no_style", prompt_mode=prompt_mode, image_sizes=sizes)
+    try:
+        for prompt_mode in PROMPT_MODES:
+            _random.state.seed(0)
+            format_example(example, _random.state, style_mode="no_style", prompt_mode=prompt_mode, image_sizes=sizes)
+    except ExampleError as error:
+        slips = _slips(example) if error.reason.startswith("no_") else ()
+        raise ExampleError(error.reason, "; ".join((_in_full(error, example), *slips))) from error
     subtitle_text(example.get("subtitle") or "", ())
+
+
+def _in_full(error: ExampleError, example: Mapping[str, Any]) -> str:
+    """What is wrong; where nothing is said to learn, in the words of the brief forms."""
+    if error.reason != "no_answer" or has_lesson(example):
+        return error.detail
+    return f"it says nothing to learn: it needs {_FORMS}; it has {', '.join(map(str, example)) or 'no field'}"
+
+
+def _slips(example: Mapping[str, Any]) -> Iterator[str]:
+    for name, near in misnamed(example, _ALIKE):
+        yield f"nothing reads a field {name!r}; call it {near!r} if that is meant"
+
+
+def unmeant_points(
+    example: Mapping[str, Any], shows: str, sizes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[str, Outside]]:
+    """(place, point) of the first in each message that lies outside of its picture, unless `clip_points` allows it.
+
+    Args:
+        example, shows: as `with_lesson` takes them.
+        sizes: (width, height) of its pictures, or of its video, as far as they are known, pixels.
+
+    Raises:
+        ExampleError: as `with_lesson`.
+    """
+    for place, message in pointing_messages(example, shows):
+        if not message.get("clip_points"):
+            yield from ((place + one.place, one) for one in islice(points_outside(message, sizes), 1))
+
+
+def require_points_inside(example: Mapping[str, Any], shows: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Raises ExampleError, `points_outside`, for the first of `unmeant_points`."""
+    for place, one in unmeant_points(example, shows, sizes):
+        raise ExampleError("points_outside", f"{place} {one}; {INSIDE_CURE}")
+
+
+def pointing_messages(example: Mapping[str, Any], shows: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(place, message) of what may be answered with points in an example, as `with_lesson` takes it."""
+    if not any(example.get(name) is not None for name in _CONVERSATIONS):
+        yield "", with_lesson(example, shows)
+    yield from _listed_messages(example)
+
+
+def _listed_messages(message: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name in ("message_list", "multi_turn_messages"):
+        listed = message.get(name)
+        for i, one in enumerate(listed if isinstance(listed, list | tuple) else ()):
+            if isinstance(one, Mapping):
+                place = f"{within}{name}[{i}]."
+                yield place, one
+                yield from _listed_messages(one, place)
 
 
 class _Random(threading.local):
@@ -121,7 +186,7 @@ def _pointing(fields: Fields, shows: str) -> Fields:
     names = list_of(fields, "object_names", "bad_points")
     if len(names) != len(points):
         raise ExampleError("bad_points", f"{len(points)} points, {len(names)} object_names")
-    scale = {"point_scale": fields["point_scale"]} if "point_scale" in fields else {}
+    measured = {name: fields[name] for name in ("point_scale", "clip_points") if name in fields}
     distinct = list(dict.fromkeys(names))
     if len(distinct) == 1:
         return {**fields, "points": points, "label": distinct[0]}
@@ -130,7 +195,7 @@ def _pointing(fields: Fields, shows: str) -> Fields:
             "style": fields["style"],
             "label": name,
             "points": [point for point, other in zip(points, names, strict=True) if other == name],
-            **scale,
+            **measured,
         }
         for name in distinct
     ]

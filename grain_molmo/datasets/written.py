@@ -16,7 +16,7 @@ from grain_molmo.datasets.base import Dataset, Example, PathLike, StoreDataset, 
 from grain_molmo.datasets.example_media import example_media
 from grain_molmo.datasets.example_record import FORM, to_annotation, to_example
 from grain_molmo.datasets.labelled import FEATURES, with_features
-from grain_molmo.datasets.lessons import has_lesson, require_lesson, with_lesson
+from grain_molmo.datasets.lessons import has_lesson, require_lesson, require_points_inside, with_lesson
 from grain_molmo.datasets.spool import Item, ItemSpool
 from grain_molmo.errors import ConfigError, DamagedRecordError, ExampleError, StoreError
 from grain_molmo.store import (
@@ -158,7 +158,8 @@ def write_dataset(
     Raises:
         ConfigError: the name is taken, the split is there already, or there is no example.
         StoreBusyError: another process writes the dataset.
-        ExampleError: an example cannot be stored; the message names its index and the field.
+        ExampleError: an example cannot be stored, or (`points_outside`) points out of its picture without
+            `clip_points`; the message names its index and the field.
         StoreError: the store cannot be written.
     """
     require("on_error", on_error, ("raise", "skip"))
@@ -251,7 +252,9 @@ def to_item(index: int, example: Mapping[str, Any], split: str = "train") -> Ite
     fields = with_features(with_lesson(example, shows))
     shown = [medium.ref for medium in media if medium.ref.kind != "frames"]
     if FEATURES not in fields or has_lesson(fields):
-        require_lesson(fields, [(ref.width, ref.height) for ref in shown])
+        sizes = [(ref.width, ref.height) for ref in shown]
+        require_lesson(fields, sizes)
+        require_points_inside(example, shows, sizes)
     if shown and (facts := shown[0].video) is not None:
         metadata = fields.get("metadata", {})
         clip_window(facts.duration_s, metadata.get("clip_start_time"), metadata.get("clip_end_time"))

@@ -1,40 +1,19 @@
 """Whether an example has a form that the loader takes, beyond what fails when it is encoded."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from grain_molmo.datasets.field_names import misnamed
+from grain_molmo.datasets.lessons import INSIDE_CURE, shown_by, unmeant_points
 from grain_molmo.errors import ExampleError
 from grain_molmo.vision.lazy import LazyImage, LazyVideo
 from grain_molmo.vision.pictures import picture_size_hw
 from grain_molmo.vision.videos import as_video
 
 _PLAIN = "text, numbers, None, arrays, and lists and dicts of these"
-_DEFAULT_VIDEO_SCALE = 100
-
-
-_READ = frozenset(
-    {
-        *(
-            "image",
-            "video",
-            "messages",
-            "message_list",
-            "multi_turn_messages",
-            "metadata",
-            "subtitle",
-            "subtitles",
-            "timestamps",
-        ),
-        *("style", "prompt", "question", "questions", "query", "answer", "answers", "answer_idx", "options"),
-        *("explanation", "caption", "captions", "text", "transcripts", "points", "point_scale", "label", "labels"),
-        *("object_name", "object_names", "count", "time", "features", "spatial_relation", "document_type"),
-    }
-)
-"""Names of fields that the loader reads or people know; a name close to one of them is a slip."""
 
 
 class Problem(NamedTuple):
@@ -71,10 +50,8 @@ def ends_with_user(example: Any) -> bool:
 
 
 def _misnamed(example: Mapping[Any, Any]) -> Iterator[Problem]:
-    for name in example:
-        near = difflib.get_close_matches(name, _READ - example.keys(), 1, 0.85) if isinstance(name, str) else ()
-        if near and name not in _READ:
-            yield Problem("format", name, "nothing reads a field of this name", f"call it {near[0]!r} if that is meant")
+    for name, near in misnamed(example):
+        yield Problem("format", name, "nothing reads a field of this name", f"call it {near!r} if that is meant")
 
 
 def pictures_of(example: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -138,51 +115,26 @@ def _picture_problems(place: str, picture: Any) -> Iterator[Problem]:
 
 
 def _points_problems(example: Mapping[str, Any]) -> Iterator[Problem]:
-    """Points outside of the picture, which would be moved to its edge unless the message says that they should be."""
-    listed = example.get("message_list")
-    messages = [(f"message_list[{i}]", one) for i, one in enumerate(listed)] if isinstance(listed, list) else []
-    for place, message in messages or [("", example)]:
-        if not isinstance(message, Mapping) or message.get("points") is None or message.get("clip_points"):
-            continue
-        name = f"{place}.points" if place else "points"
-        size = _points_size(message, example)
-        if size is None:
-            continue
-        for path, (x, y) in _pairs(name, message["points"]):
-            if not (0 <= x <= size[0] and 0 <= y <= size[1]):
-                cure = "mend it, say its point_scale, or give clip_points=True to have it moved to the edge"
-                yield Problem("format", path, f"({x:g}, {y:g}) is outside of {size[0]:g} x {size[1]:g}", cure)
-                break
-
-
-def _points_size(message: Mapping[str, Any], example: Mapping[str, Any]) -> tuple[float, float] | None:
-    scale = message.get("point_scale")
-    if isinstance(scale, int | float):
-        return float(scale), float(scale)
-    if message.get("width") and message.get("height"):
-        return message["width"], message["height"]
-    if example.get("video") is not None:
-        return _DEFAULT_VIDEO_SCALE, _DEFAULT_VIDEO_SCALE
-    pictures = pictures_of(example)
-    if len(pictures) != 1:
-        return None
+    """The first point of each message outside of the picture: it would be moved to the edge, and nobody said so."""
     try:
-        height, width = picture_size_hw(pictures[0][1])
-    except ExampleError:  # told of the picture
-        return None
-    return width, height
+        for place, one in unmeant_points(example, shown_by(example), _sizes(example)):
+            yield Problem("format", place, str(one), INSIDE_CURE)
+    except ExampleError:  # encoding tells
+        return
 
 
-def _pairs(place: str, value: Any) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Every pair of numbers in lists of any depth; what is none, encoding tells."""
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    if not isinstance(value, list | tuple):
-        return
-    if len(value) == 2 and all(isinstance(number, int | float) for number in value):
-        yield place, (value[0], value[1])
-        return
-    for i, inner in enumerate(value):
-        yield from _pairs(f"{place}[{i}]", inner)
+def _sizes(example: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(width, height) of the pictures or the video; none if one has no size, which is told of it."""
+    try:
+        if example.get("video") is not None:
+            metadata = example.get("metadata")
+            fps = metadata.get("video_fps") if isinstance(metadata, Mapping) else None
+            video = as_video(example["video"], timestamps=example.get("timestamps"), fps=fps)
+            return [(video.width, video.height)]
+        sizes_hw = [picture_size_hw(picture) for _, picture in pictures_of(example)]
+        return [(width, height) for height, width in sizes_hw]
+    except ExampleError:
+        return []
 
 
 def _metadata_problems(example: Mapping[str, Any]) -> Iterator[Problem]:

@@ -58,7 +58,9 @@ def label_of(message: Message, *, lowered: bool = False) -> str:
     for key in ("label_cased", "question"):
         if key in message:
             return text_of(message, key)
-    raise ExampleError("no_label", "pointing needs a question, a label or a label_cased")
+    raise ExampleError(
+        "no_label", "points and counts need a label, which says of what (or a label_cased, or a question)"
+    )
 
 
 def size_of(message: Message) -> tuple[int, int] | None:

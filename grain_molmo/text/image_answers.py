@@ -43,15 +43,18 @@ def _answer(message: Message, label: str, scene: Scene) -> str:
         return plain_count(n) if scene.is_plain else str(n) if n else NOTHING
     if points is None or (len(points) == 0 and style not in ("pointing", "point_count")):
         raise ExampleError("no_points", f"style {style!r} needs points")
-    scale = _scale(message, scene.image_size)
+    scale = points_scale(message, scene.image_size)
     if scene.is_plain:
         lines = "" if style == "count" else plain_points(points, scale, scene.pixel_size(size_of(message)))
         return plain_answer(lines, len(points), style)
     return image_points(points, scale, label, "point" if style == "cosyn_point" else style)
 
 
-def _scale(message: Message, image_size: tuple[int, int] | None) -> Scale:
-    """What the points are measured against: `point_scale`, the message's own picture, its size fields, the picture."""
+def points_scale(message: Message, image_size: tuple[int, int] | None) -> Scale:
+    """What the points are measured against: `point_scale`, the message's own picture, its size fields, the picture.
+
+    Raises ExampleError: `no_scale`.
+    """
     if "point_scale" in message:
         return message["point_scale"]
     sizes = (image_size if "image" in message else None, size_of(message), image_size)

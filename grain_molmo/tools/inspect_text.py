@@ -119,13 +119,14 @@ def _count_cells(splits: Sequence[SplitReport]) -> list[str]:
 def set_text(one: SetText) -> str:
     """A set: splits, where its rows went, columns, media, examples, and what to do next."""
     folder = one.data_dir / one.name
+    is_written = all(rows.is_written for rows in one.rows)
     split_rows = [[split.name, *_count_cells([split])] for split in one.splits]
     lines = [
-        f"{one.name}, converted into {folder}",
+        f"{one.name}, {'written' if is_written else 'converted'} into {folder}",
         "",
         table(["split", *_COUNT_HEADINGS], split_rows, left=1),
         "",
-        paint("rows of the source", "heading"),
+        paint("examples" if is_written else "rows of the source", "heading"),
         *(line for rows in one.rows for line in _coverage_lines(rows)),
     ]
     if any(rows.rejected for rows in one.rows):
@@ -192,6 +193,10 @@ def _media_text(media: MediaReport) -> str:
 
 
 def _coverage_lines(one: Coverage) -> list[str]:
+    if one.is_written:
+        left_out = f"; {sum(one.rejected.values()):,} of {one.rows:,} left out" if one.rejected else ""
+        examples = "1 example" if one.rows_in_records == 1 else f"{one.rows_in_records:,} examples"
+        return [f"  written from Python: {examples} in {', '.join(one.splits)}{left_out}", *_reason_lines(one)]
     source = one.source
     origin = "our own generator" if source.get("kind") == "sample" else "unknown"
     where = [str(source.get("path", origin))]
@@ -202,7 +207,11 @@ def _coverage_lines(one: Coverage) -> list[str]:
         f"    {one.rows:,} read: {one.rows_in_records:,} in records of {', '.join(one.splits)}; "
         f"{sum(one.rejected.values()):,} rejected{share}",
     ]
-    return lines + [paint(f"      {count:>6,}  {reason}", "warning") for reason, count in one.rejected.items()]
+    return [*lines, *_reason_lines(one)]
+
+
+def _reason_lines(one: Coverage) -> list[str]:
+    return [paint(f"      {count:>6,}  {reason}", "warning") for reason, count in one.rejected.items()]
 
 
 # ---- a set that is not there ----

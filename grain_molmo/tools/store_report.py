@@ -92,7 +92,7 @@ class Coverage:
     Attributes:
         source: where the rows came from.
         splits: store splits that were made of it.
-        rows: rows that were read.
+        rows: rows that were read; examples that were given, of a set that was written from Python.
         rejected: of those, left out, by reason; all others are part of a record.
     """
 
@@ -100,6 +100,11 @@ class Coverage:
     splits: tuple[str, ...]
     rows: int
     rejected: dict[str, int]
+
+    @property
+    def is_written(self) -> bool:
+        """Whether they were given to `write_dataset`, so that there is no source."""
+        return self.source.get("kind") == "written"
 
     @property
     def rows_in_records(self) -> int:
@@ -155,9 +160,10 @@ def coverage(splits: Sequence[SplitReport]) -> list[Coverage]:
     covered = []
     for group in by_source.values():
         source, max_rows = group[0].source, group[0].max_rows
-        rows = source.get("rows", 0)
         rejected = dict(sum((Counter(split.rejected) for split in group), Counter[str]()).most_common())
         names = tuple(split.name for split in group)
+        made = sum(split.examples for split in group) + sum(rejected.values())
+        rows = made if source.get("kind") == "written" else source.get("rows", 0)
         covered.append(Coverage(source, names, rows if max_rows is None else min(rows, max_rows), rejected))
     return covered
 

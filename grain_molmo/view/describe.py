@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grain_molmo.datasets.base import Dataset, metadata_of
+from grain_molmo.datasets.lessons import pointing_messages, shown_by
 from grain_molmo.encode import EncodedExample, Encoder
 from grain_molmo.errors import ExampleError, GrainMolmoError
 from grain_molmo.packing.mixture import Draw
@@ -15,6 +16,7 @@ from grain_molmo.recipes import find_stage
 from grain_molmo.rng import example_rng, stable_hash
 from grain_molmo.slots import FramesSlot, PictureSlot
 from grain_molmo.stages import Stage
+from grain_molmo.text.outside import points_outside
 from grain_molmo.text.subtitles import Cue, subtitle_cues
 from grain_molmo.text.times import time_string
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
@@ -199,9 +201,17 @@ class _Subject:
             return facts
         weight = float(self.encoded.arrays.loss_weights.sum())
         facts |= {"tokens": f"{self.encoded.n_tokens:,}", "loss weight": f"{weight:,.4g}"}
+        if moved := self._num_outside():
+            facts["points outside"] = f"{moved:,}, moved to the edge"
         if self.encoded.n_crops:
             facts |= {"crops": f"{self.encoded.n_crops:,}", "pooled": f"{self.encoded.n_pooled:,}"}
         return facts
+
+    def _num_outside(self) -> int:
+        """Points of the example that lie outside of its picture or video."""
+        example, sizes = with_chosen_as_video(self.example), list(self._sizes())
+        messages = pointing_messages(example, shown_by(example))
+        return sum(len(list(points_outside(message, sizes))) for _, message in messages)
 
     def _pictures(self, pointed: Sequence[Pointed], group: int) -> Iterator[Picture]:
         pictures = self._given_pictures()

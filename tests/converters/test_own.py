@@ -1,3 +1,4 @@
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from loopback import Web, all_files, make_picture, rejects, sha256, write_rows
 from own_sources import CAPTIONS, KINDS, add, convert_own, converted, tfrecord, write_array_record, write_source
+from PIL import Image
 
 import grain_molmo as gm
 from converters.own import open_own
@@ -15,6 +17,7 @@ from converters.own.source import OwnSource
 from converters.to_arrayrecord import main
 from grain_molmo.errors import ConfigError
 from grain_molmo.store.example_proto import encode_example
+from grain_molmo.testing.form import form_problems
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -417,3 +420,50 @@ def test_real_pictures_are_had_once_their_words_are_named(tmp_path: Path, media:
     assert examples
     for example in examples:
         assert np.asarray(example["image"]).shape == example["image"].shape
+
+
+def write_pointing(folder: Path, rows: list[dict]) -> Path:
+    """A folder of pictures, each with what its row says."""
+    folder.mkdir()
+    for i, row in enumerate(rows):
+        (folder / f"{i}.png").write_bytes(make_picture(i))
+        with open(folder / "metadata.jsonl", "a") as file:
+            file.write(json.dumps({"file_name": f"{i}.png", **row}) + "\n")
+    return folder
+
+
+def test_points_outside_of_the_picture_are_rejected_unless_they_may_be_moved(tmp_path: Path):
+    width, height = Image.open(io.BytesIO(make_picture())).size
+    rows = [
+        {"points": [[width, height], [0, 0]], "label": "dot"},
+        {"points": [[1, 1], [500, 1]], "label": "dot"},
+        {"points": [{"x": 1, "y": height + 1}], "label": "dot"},
+        {"points": [[500, 1]], "label": "dot", "clip_points": True},
+        {"points": [[500, 1]], "label": "dot", "point_scale": 1000},
+        {"points": [[99, 101]], "label": "dot", "point_scale": 100},
+    ]
+    source = write_pointing(tmp_path / "photos", rows)
+    summary = convert_own(source, tmp_path / "data")
+    found = rejects(tmp_path / "data", "mine")
+    assert (summary.rejected, [one["row"] for one in found]) == ({"points_outside": 3}, [1, 2, 5])
+    outside = f"points[1] (500, 1) is outside of {width} x {height}; "
+    assert next(one["detail"] for one in found if one["row"] == 1).startswith(outside)
+    assert all("clip_points=True" in one["detail"] for one in found)
+    dataset = gm.get_dataset("mine", data_dir=tmp_path / "data")
+    assert [list(form_problems(example)) for example in dataset] == [[], [], []]
+
+
+@pytest.mark.parametrize(("values", "code"), [(["clip_points=true"], 0), (["clip_points=false"], 1), ([], 1)])
+def test_the_command_line_says_what_points_outside_may_mean(tmp_path: Path, caplog, values: list[str], code: int):
+    source = write_pointing(tmp_path / "photos", [{"points": [[500, 1]], "label": "dot"}])
+    words = ["my-pts", "--source", str(source), "--data-dir", str(tmp_path / "data")]
+    assert main([*words, *(["--values", *values] if values else [])]) == code
+    assert ("--values point_scale=100" in caplog.text) == bool(code)
+
+
+def test_an_error_names_the_set_once_and_leaves_no_folder(tmp_path: Path, caplog):
+    source = write_pointing(tmp_path / "photos", [{"colour": 1}])
+    assert main(["my-bare", "--source", str(source), "--data-dir", str(tmp_path / "data")]) == 1
+    (message,) = [record.getMessage() for record in caplog.records if "nothing to learn" in record.getMessage()]
+    assert message.replace("_", "-").count("my-bare") == 1
+    assert not (tmp_path / "data").exists()

@@ -11,6 +11,7 @@ from grain_molmo.datasets import written
 from grain_molmo.datasets.base import Dataset
 from grain_molmo.errors import ConfigError, ExampleError, NotConvertedError
 from grain_molmo.store import MediaStore, load_manifest
+from grain_molmo.testing.form import form_problems
 from grain_molmo.vision.image import decode_image
 
 
@@ -345,3 +346,95 @@ def test_the_store_shows_the_set_in_its_report(tmp_path):
     assert report.name == "mine"
     assert written.written_names(tmp_path) == ["mine"]
     assert decode_image(jpeg()).shape == (20, 30, 3)
+
+
+OUTSIDE = {
+    "pairs": ({"points": [(1, 2), (2, 25)], "label": "dot"}, r"points\[1\] \(2, 25\) is outside of 30 x 20"),
+    "dicts": ({"points": [{"x": 31, "y": 5}], "label": "dot"}, r"points\[0\] \(31, 5\)"),
+    "percent": ({"points": [(1, 130)], "label": "dot", "point_scale": 100}, r"outside of 100 x 100"),
+    "names": ({"points": [(1, 2), (40, 2)], "object_names": ["a", "b"]}, r"points\[1\] \(40, 2\)"),
+    "branches": (
+        {"message_list": [{"style": "pointing", "label": "a", "points": [(2, 1), (-3, 2)]}]},
+        r"message_list\[0\].points\[1\] \(-3, 2\)",
+    ),
+    "turns": (
+        {"message_list": [{"multi_turn_messages": [{"style": "pointing", "label": "a", "points": [(2, 21)]}]}]},
+        r"message_list\[0\].multi_turn_messages\[0\].points\[0\] \(2, 21\)",
+    ),
+    "pictures": (
+        {"image": [pixels(), pixels(1)], "labels": ["a", "a"], "points": [[], [(1, 101)]], "point_scale": 100},
+        r"points\[1\]\[0\] \(1, 101\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_points_outside_of_the_picture_are_refused_as_check_dataset_refuses_them(tmp_path, case):
+    fields, message = OUTSIDE[case]
+    example = {"image": pixels(), **fields}
+    with pytest.raises(ExampleError, match=rf"{message}.*; .*point_scale.*clip_points=True") as caught:
+        gm.write_dataset([example], tmp_path, "mine")
+    assert caught.value.reason == "points_outside"
+    assert [problem.check for problem in form_problems(example)] == ["format"]
+    summary = gm.write_dataset([example, asked()], tmp_path, "mine", on_error="skip")
+    assert (summary.examples, summary.skipped) == (1, {"points_outside": 1})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"points": [(30, 20), (0, 0)], "label": "dot"},
+        {"points": [(99, 99)], "label": "dot", "point_scale": 100},
+        {"points": [(500, 40)], "label": "dot", "clip_points": True},
+        {"points": [(500, 40), (1, 2)], "object_names": ["a", "b"], "clip_points": True},
+        {"points": [(500, 40)], "question": "Where?", "answer": "There."},
+    ],
+    ids=["corners", "percent", "said", "said of several", "a remark"],
+)
+def test_what_was_written_is_not_faulty_when_it_is_read(tmp_path, fields):
+    gm.write_dataset([{"image": pixels(), **fields}], tmp_path, "mine")
+    assert list(form_problems(gm.get_dataset("mine", data_dir=tmp_path)[0])) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"captoin": "A dog."}, "nothing reads a field 'captoin'; call it 'caption'"),
+        ({"captoin": "A dog."}, "it needs a caption, question and answer"),
+        ({"question": "Why?", "anwser": "So."}, "call it 'answer'"),
+        ({"points": [(1, 2)]}, "need a label"),
+        ({"points": [(1, 2)], "labl": "dog"}, "call it 'label'"),
+        ({1: "A dog."}, "it has image, 1"),
+    ],
+)
+def test_a_field_of_a_wrong_name_is_told_the_right_one(tmp_path, fields, message):
+    with pytest.raises(ExampleError, match=message):
+        gm.write_dataset([{"image": pixels(), **fields}], tmp_path, "mine")
+
+
+NO_LESSON = {"image": pixels()}
+
+
+@pytest.mark.parametrize("examples", [[], [NO_LESSON], iter([NO_LESSON])], ids=["none", "bad", "iter"])
+def test_a_write_that_fails_leaves_no_folder_that_it_made(tmp_path, examples):
+    with pytest.raises((ExampleError, ConfigError)):
+        gm.write_dataset(examples, tmp_path / "some" / "where", "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_what_others_made(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExampleError):
+        gm.write_dataset([NO_LESSON], tmp_path / "empty", "mine")
+    gm.write_dataset([asked()], tmp_path / "data", "mine")
+    before = sorted(tmp_path.rglob("*.*"))
+    with pytest.raises(ExampleError):
+        gm.write_dataset([NO_LESSON], tmp_path / "data", "mine", "held_out")
+    with pytest.raises(ExampleError):
+        gm.write_dataset([NO_LESSON], tmp_path / "data", "other")
+    assert (tmp_path / "empty").is_dir()
+    assert [path for path in sorted(tmp_path.rglob("*.*")) if path.suffix != ".lock"] == [
+        path for path in before if path.suffix != ".lock"
+    ]
+    assert not (tmp_path / "data" / "other").exists()
+    assert len(gm.get_dataset("mine", data_dir=tmp_path / "data")) == 1

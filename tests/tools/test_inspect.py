@@ -348,3 +348,22 @@ def test_sizes_have_three_digits_at_most():
 
 def test_printable_text_has_nothing_that_a_terminal_obeys():
     assert printable("a\x1b[2J\nb\ud800é") == "a\\x1b[2J\\nb\\ud800é"
+
+
+def test_a_set_that_was_written_from_python_has_no_rows_of_a_source(inspect, tmp_path):
+    pictures = [np.full((30, 40, 3), value, np.uint8) for value in range(3)]
+    write_dataset([{"image": one, "caption": "Gray."} for one in pictures], tmp_path, "my-dots", progress=False)
+    write_dataset([{"image": pictures[0]}, {"image": pictures[0], "caption": "Gray."}], tmp_path, "my-dots", "held_out",
+                  on_error="skip", progress=False)  # fmt: skip
+
+    code, text = inspect("my-dots", "--split", "train", "--data-dir", tmp_path)
+    _, both = inspect("my-dots", "--data-dir", tmp_path)
+    _, report = inspect("my-dots", "--data-dir", tmp_path, "--json")
+
+    assert code == 0
+    assert "written from Python: 3 examples in train\n" in text
+    assert "my_dots, written into" in text
+    assert "rows of the source" not in text
+    assert "unknown" not in text
+    assert "4 examples in held_out, train; 1 of 5 left out" in both or "4 examples in train, held_out; 1 of 5" in both
+    assert [one["rows_in_records"] for one in report["coverage"]] == [4]

@@ -302,3 +302,12 @@ def test_features_are_shown_by_their_shape_and_label():
 
     assert card.fields == {"features": "float32 [768]", "label": 3, "metadata": {"id": "f"}}
     assert card.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("points", "fact"), [([(10, 5), (500, 5), (-3, 5)], "2, moved to the edge"), ([(10, 5), (80, 60)], None)]
+)
+def test_points_that_were_moved_to_the_edge_are_counted(points, fact):
+    card = describe({"image": noise(60, 80), "points": points, "label": "dot"})
+    assert card.facts.get("points outside") == fact
+    assert len(card.pictures[0].marks) == len(points)
