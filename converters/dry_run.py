@@ -14,7 +14,7 @@ from converters.options import Options
 from converters.peek import peek_hub, peek_local
 from converters.request import SetRequest, is_local_source, source_splits
 from converters.sets import find_set
-from grain_molmo.tools.readable import human_bytes
+from grain_molmo.readable import human_bytes
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from converters.peek import Peek
 from converters.plan import SplitPlan, Unit
 from converters.spec import SetSpec
 from converters.units import Made, Prepared, make_records, prepare
+from grain_molmo.readable import human_bytes
 from grain_molmo.store.records import encode_record
-from grain_molmo.tools.readable import human_bytes
 
 UNITS_TRIED = 48
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import filelock
 from grain_molmo.errors import StoreBusyError
 from grain_molmo.store.commit import recover
 from grain_molmo.store.files import canonical_name, writing
-from grain_molmo.store.media import MEDIA_FOLDER
 
 # Hidden, beside the datasets: no file here is part of the store.
 LOCK_FOLDER = ".locks"
@@ -23,7 +22,8 @@ LOCK_FOLDER = ".locks"
 def dataset_lock(data_dir: str | os.PathLike[str], name: str, *, wait: bool = False) -> Iterator[None]:
     """Holds the right to write a dataset; what an earlier, killed writer left undone is put right first.
 
-    Folders that were made meanwhile and are empty at the end, since nothing was written, are removed.
+    A folder of the dataset that was made meanwhile and is empty at the end, since nothing was written, is removed. What
+    several datasets share stays: another process may be about to write there.
 
     The system gives the lock back when the process ends, however it ends. It is not re-entrant.
 
@@ -36,17 +36,22 @@ def dataset_lock(data_dir: str | os.PathLike[str], name: str, *, wait: bool = Fa
         StoreBusyError: another process holds it.
         StoreError: the folder cannot be written.
     """
-    name, folder = canonical_name(name), Path(data_dir)
-    with write_lock(folder, name, folder / name, wait=wait), _no_empty_folders([folder / name, folder / MEDIA_FOLDER]):
-        recover(folder, name)
-        yield
+    name = canonical_name(name)
+    folder = Path(data_dir) / name
+    with write_lock(data_dir, name, folder, wait=wait):
+        is_new = not folder.exists()
+        recover(Path(data_dir), name)
+        try:
+            yield
+        finally:
+            if is_new:
+                with contextlib.suppress(OSError):  # it is not empty, or was never made
+                    folder.rmdir()
 
 
 @contextlib.contextmanager
 def write_lock(data_dir: str | os.PathLike[str], lock_name: str, target: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds the right to write one thing in the store's folder, as `dataset_lock` does.
-
-    The lock's file stays, unless the store's folder was made for it and nothing else came to lie there: then that goes.
 
     Args:
         data_dir: the store's folder; made if it is not there.
@@ -57,37 +62,20 @@ def write_lock(data_dir: str | os.PathLike[str], lock_name: str, target: Path, *
     folder = Path(data_dir) / LOCK_FOLDER
     path, holder_path = folder / f"{lock_name}.lock", folder / f"{lock_name}.json"
     lock = filelock.FileLock(path, timeout=-1 if wait else 0)
-    is_new = not folder.parent.exists()
-    with _no_empty_folders([folder, *folder.parents]):
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire()
-            except filelock.Timeout:
-                raise StoreBusyError(f"{target} is being written by {_holder(holder_path)}") from None
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            with contextlib.suppress(OSError):  # a full disk; the lock holds without a note of whose it is
-                holder_path.write_text(json.dumps(_this_process()))
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                holder_path.unlink()
-            with contextlib.suppress(OSError):  # a system that keeps files that are open
-                if is_new and [*folder.iterdir(), *folder.parent.iterdir()] == [path, folder]:
-                    path.unlink()
-            lock.release()
-
-
-@contextlib.contextmanager
-def _no_empty_folders(folders: Sequence[Path]) -> Iterator[None]:
-    """Afterwards, those of the folders that were not there are gone if nothing came to lie in them."""
-    made = [folder for folder in folders if not folder.exists()]
+            lock.acquire()
+        except filelock.Timeout:
+            raise StoreBusyError(f"{target} is being written by {_holder(holder_path)}") from None
     try:
+        with contextlib.suppress(OSError):  # a full disk; the lock holds without a note of whose it is
+            holder_path.write_text(json.dumps(_this_process()))
         yield
     finally:
-        for folder in made:
-            with contextlib.suppress(OSError):  # it is not empty, or was never made
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            holder_path.unlink()
+        lock.release()
 
 
 def _this_process() -> dict[str, str | int]:

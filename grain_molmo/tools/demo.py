@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from grain_molmo.errors import StoreError
+from grain_molmo.readable import table
 from grain_molmo.render import Batch, ExampleInfo
 from grain_molmo.special_tokens import LOW_RES_IM_START
 from grain_molmo.stages import PRETRAINING_STAGE, SFT_STAGE, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.colour import paint
-from grain_molmo.tools.readable import table
 from grain_molmo.tools.store_report import SetReport, report_store
 from grain_molmo.view.row_picture import row_picture
 from grain_molmo.view.row_view import Row, take_row

@@ -19,13 +19,13 @@ from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError, GrainMolmoError, StoreBusyError
 from grain_molmo.indexing import IndexedEpoch, build_index
 from grain_molmo.lengths import LengthIndex
+from grain_molmo.readable import human_bytes, table
 from grain_molmo.recipes import RECIPES, find_stage
 from grain_molmo.stages import STAGES, customized
 from grain_molmo.store import canonical_name
 from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, load_tokenizer
 from grain_molmo.tools.arguments import stage_name, whole_number
 from grain_molmo.tools.parser import complain
-from grain_molmo.tools.readable import human_bytes, table
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUSY = 0, 1, 2, 3
 EXIT_CODES = {3: "another process indexes the set", 130: "stopped by an interrupt", 143: "stopped by SIGTERM"}

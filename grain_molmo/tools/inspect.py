@@ -16,6 +16,7 @@ from typing import Any
 from grain_molmo.datasets.registry import CONVERTED_DATASETS, get_dataset
 from grain_molmo.datasets.written import WrittenDataset, is_written
 from grain_molmo.errors import ConfigError
+from grain_molmo.readable import jsonable
 from grain_molmo.recipes import RECIPES, find_stage
 from grain_molmo.stages import STAGES
 from grain_molmo.store import AnnotationSource, canonical_name, list_converted, resolve_data_dir
@@ -23,7 +24,6 @@ from grain_molmo.tools import inspect_text as text
 from grain_molmo.tools.arguments import stage_name, whole_number
 from grain_molmo.tools.hints import did_you_mean, nearest
 from grain_molmo.tools.inspect_stage import report_stage, stage_json, stage_text
-from grain_molmo.tools.readable import jsonable
 from grain_molmo.tools.store_report import (
     SplitReport,
     coverage,

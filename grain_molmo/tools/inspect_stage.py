@@ -8,9 +8,9 @@ from typing import Any
 
 from grain_molmo.datasets.registry import CONVERTED_DATASETS, available_names, open_dataset
 from grain_molmo.errors import MissingSplitError, NotConvertedError
+from grain_molmo.readable import table, terminal_width
 from grain_molmo.stages import Stage, group_weights
 from grain_molmo.tools.colour import paint
-from grain_molmo.tools.readable import table, terminal_width
 
 
 @dataclass(frozen=True)

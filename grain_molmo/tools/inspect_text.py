@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grain_molmo.readable import human_bytes, one_line, printable, readable, table, terminal_width
 from grain_molmo.tools.colour import paint
-from grain_molmo.tools.readable import human_bytes, one_line, printable, readable, table, terminal_width
 from grain_molmo.tools.store_report import Coverage, MediaReport, RecordsReport, SetReport, SplitReport, StoreReport
 
 _COUNT_HEADINGS = ["examples", "shards", "size", "media", "media size", "rejected"]

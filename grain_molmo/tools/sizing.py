@@ -23,10 +23,10 @@ from typing import Any
 from grain_molmo.errors import ConfigError
 from grain_molmo.pods import MFU, MOLMO2_4B, Needs, Pod, needs, problems
 from grain_molmo.pods.chips import GB
+from grain_molmo.readable import ruled_table, terminal_width
 from grain_molmo.stages import STAGES
 from grain_molmo.tools.arguments import stage_name
 from grain_molmo.tools.colour import paint
-from grain_molmo.tools.readable import ruled_table, terminal_width
 
 _TYPICAL_EXAMPLES_PER_ROW = {"pretraining": 3.6, "sft": 5.6, "long_context": 13.1}
 """Where nothing was measured: as `grain-molmo bench packing` draws them."""

@@ -16,12 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from grain_molmo.errors import MediaError, NotConvertedError
+from grain_molmo.readable import human_bytes
 from grain_molmo.store import MediaRef, canonical_name, list_converted, resolve_data_dir
 from grain_molmo.store.verify import Report, num_bytes_of_shards, verify_store
 from grain_molmo.tools.arguments import whole_number
 from grain_molmo.tools.colour import paint
 from grain_molmo.tools.hints import did_you_mean, nearest
-from grain_molmo.tools.readable import human_bytes
 from grain_molmo.vision.image import decode_image
 from grain_molmo.vision.prepared import PreparedFrames
 from grain_molmo.vision.video_decode import wanted_frames

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from grain_molmo.tools.readable import jsonable
+from grain_molmo.readable import jsonable
 
 _LONG_ARRAY = 200
 _DEEPEST = 24

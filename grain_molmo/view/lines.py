@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from grain_molmo.tools.readable import printable
+from grain_molmo.readable import printable
 from grain_molmo.view.model import ExampleCard, Film, Mark, Picture, RowCard, Span
 
 _MOST_CONVERSATIONS = 4

@@ -466,4 +466,4 @@ def test_an_error_names_the_set_once_and_leaves_no_folder(tmp_path: Path, caplog
     assert main(["my-bare", "--source", str(source), "--data-dir", str(tmp_path / "data")]) == 1
     (message,) = [record.getMessage() for record in caplog.records if "nothing to learn" in record.getMessage()]
     assert message.replace("_", "-").count("my-bare") == 1
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data" / "my_bare").exists()

@@ -13,6 +13,7 @@ from grain_molmo.encode import Encoder
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.packing.mixture import Draw
 from grain_molmo.packing.planner import RowPacker, Waiting
+from grain_molmo.readable import ruled_table
 from grain_molmo.stage_data import open_datasets
 from grain_molmo.stages import STAGES
 from grain_molmo.stats import LIMITS
@@ -24,7 +25,6 @@ from grain_molmo.tools.bench.pictures import read_pictures, sample_pictures
 from grain_molmo.tools.bench.plan_data import repeated_stage, write_repeated_index
 from grain_molmo.tools.bench.report import speed_ratio, time_in_turn
 from grain_molmo.tools.cli import main
-from grain_molmo.tools.readable import ruled_table
 
 
 def run_json(capsys, *words):

@@ -10,10 +10,10 @@ from converters.sets import SETS
 from grain_molmo.datasets.base import open_media_store
 from grain_molmo.datasets.registry import get_dataset
 from grain_molmo.datasets.written import write_dataset
+from grain_molmo.readable import human_bytes, jsonable, printable, readable, table
 from grain_molmo.stages import STAGES
 from grain_molmo.store import MediaStore, Record, Reject, SplitWriter, load_manifest
 from grain_molmo.tools.cli import main
-from grain_molmo.tools.readable import human_bytes, jsonable, printable, readable, table
 from grain_molmo.tools.store_report import coverage, report_records, report_set, report_store, type_of
 
 

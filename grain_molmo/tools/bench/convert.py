@@ -23,9 +23,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from grain_molmo.errors import StoreError
+from grain_molmo.readable import human_bytes, ruled_table
 from grain_molmo.store import AnnotationSource
 from grain_molmo.tools.bench.report import Report, positive, timed
-from grain_molmo.tools.readable import human_bytes, ruled_table
 
 BASELINE = "array_record alone"
 _NAME, _SPLIT = "pixmo_docs", "train_charts"

@@ -32,10 +32,10 @@ from converters.jobs import ShardWorker
 from converters.options import Options
 from converters.processes import Runner, in_this_process
 from converters.request import SetRequest
+from grain_molmo.readable import ruled_table
 from grain_molmo.store import AnnotationSource, MediaStore, content_key
 from grain_molmo.tools.bench.fetch_server import GONE_HOST, KINDS, PRIVATE_HOST, picture, serving
 from grain_molmo.tools.bench.report import Report, positive, speed_ratio, timed
-from grain_molmo.tools.readable import ruled_table
 
 OURS, BASELINE = "ImageFetcher", "httpx.Client in threads"
 _HOSTS = 40

@@ -30,6 +30,7 @@ from grain_molmo.datasets.pixmo import PixMoCap
 from grain_molmo.encode import Encoder
 from grain_molmo.errors import ConfigError
 from grain_molmo.packing.draw import Draw
+from grain_molmo.readable import ruled_table
 from grain_molmo.render import ImageBuffers, render_rows
 from grain_molmo.slots import PictureSlot
 from grain_molmo.stages import PRETRAINING_STAGE
@@ -37,7 +38,6 @@ from grain_molmo.store import MediaRef, Record, SplitWriter, content_key
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
 from grain_molmo.tools.bench.pictures import Picture, decode_and_resize, read_pictures, sample_pictures
 from grain_molmo.tools.bench.report import Report, Seconds, positive, speed_ratio, time_in_turn
-from grain_molmo.tools.readable import ruled_table
 from grain_molmo.vision.crops import render_crops, select_tiling
 from grain_molmo.vision.image import decode_image
 from grain_molmo.vision.resize import use_one_opencv_thread

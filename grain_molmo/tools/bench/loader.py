@@ -32,6 +32,7 @@ from grain_molmo.datasets.base import Dataset
 from grain_molmo.datasets.registry import get_dataset
 from grain_molmo.errors import StoreError
 from grain_molmo.loader import Loader, make_loader
+from grain_molmo.readable import ruled_table
 from grain_molmo.render import ExampleInfo, batch_bytes
 from grain_molmo.rng import example_rng
 from grain_molmo.stages import STAGES, Stage
@@ -39,7 +40,6 @@ from grain_molmo.stats import BatchInfo, Seconds, limited_by
 from grain_molmo.tools.arguments import seconds, stage_name
 from grain_molmo.tools.bench.pictures import decode_and_resize
 from grain_molmo.tools.bench.report import Report, positive, timed
-from grain_molmo.tools.readable import ruled_table
 from grain_molmo.vision.lazy import LazyImage
 from grain_molmo.vision.resize import use_one_opencv_thread
 

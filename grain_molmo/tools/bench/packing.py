@@ -30,12 +30,12 @@ from typing import Any, Protocol
 from grain_molmo.packing.mixture import Draw, MixedStream
 from grain_molmo.packing.planner import RowPacker, Waiting
 from grain_molmo.packing.rows import PackedRows, PlannedExample, PlanPhase
+from grain_molmo.readable import ruled_table
 from grain_molmo.stages import PRETRAINING_STAGE
 from grain_molmo.tools.bench.packing_baselines import FirstFitPacker, KnapsackPacker, Row
 from grain_molmo.tools.bench.packing_lengths import MIXTURES, Rows, rows_of, stored_examples
 from grain_molmo.tools.bench.report import Report, positive
 from grain_molmo.tools.index import add_run_arguments, encoder_of
-from grain_molmo.tools.readable import ruled_table
 
 OURS, KNAPSACK, FIRST_FIT = "ours", "published knapsack", "first fit, 32 rows"
 _CHUNK = 1000

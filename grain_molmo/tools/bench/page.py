@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from grain_molmo.readable import ruled_table
 from grain_molmo.tools.bench.report import Report, positive, timed
-from grain_molmo.tools.readable import ruled_table
 from grain_molmo.view.drawn import PICTURE_SIDE
 from grain_molmo.view.media import encode_jpeg
 from grain_molmo.view.model import Conversation, ExampleCard, Grid, Mark, Picture, Span

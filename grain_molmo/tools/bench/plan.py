@@ -31,6 +31,7 @@ from grain_molmo.loader_state import pack_state
 from grain_molmo.packing.draw import Draw
 from grain_molmo.packing.rows import PackedRows
 from grain_molmo.planned import ExamplePlanner, PlannedExample
+from grain_molmo.readable import ruled_table
 from grain_molmo.stage_data import open_datasets, plan_phases
 from grain_molmo.stages import STAGES, Stage
 from grain_molmo.text.tokenizer import Tokenizer, load_tokenizer
@@ -38,7 +39,6 @@ from grain_molmo.tools.arguments import stage_name, whole_number
 from grain_molmo.tools.bench.loader import convert_sample
 from grain_molmo.tools.bench.plan_data import repeated_stage, write_repeated_index
 from grain_molmo.tools.bench.report import Report, positive
-from grain_molmo.tools.readable import ruled_table
 
 _SEED = 0
 _EXAMPLES_A_ROW = 8  # at most, on average: how many draws the index must hold for

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
+from grain_molmo.readable import ruled_table
 from grain_molmo.store import AnnotationSource, RecordReader, ShardInfo, SplitManifest
 from grain_molmo.store.files import shard_file
 from grain_molmo.store.manifest import save_manifest
 from grain_molmo.store.shards import ANNOTATION_OPTIONS, write_shard
 from grain_molmo.tools.bench.report import Report, positive, timed
-from grain_molmo.tools.readable import ruled_table
 
 OURS, GRAIN = "RecordReader", "grain.sources.ArrayRecordDataSource"
 _RECORD_BYTES = 1024

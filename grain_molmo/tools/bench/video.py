@@ -34,9 +34,9 @@ from av.video.stream import VideoStream
 
 from converters.sample.clips import ClipFormat, can_encode
 from grain_molmo.errors import MediaError
+from grain_molmo.readable import ruled_table
 from grain_molmo.tools.bench.clips import cached_clip
 from grain_molmo.tools.bench.report import Report, positive, speed_ratio, time_in_turn
-from grain_molmo.tools.readable import ruled_table
 from grain_molmo.vision.crops import PATCHES_PER_CROP, VALUES_PER_PATCH, render_frame
 from grain_molmo.vision.frames import FrameSampling, sample_times
 from grain_molmo.vision.prepared import PreparedFrames, prepare_frames, psnr_db
