@@ -164,7 +164,7 @@ def test_points_of_a_row_lie_on_the_picture_that_they_are_of_in_the_colour_of_th
         assert picture.decode().shape == (picture.height, picture.width, 3)
         assert picture.grid.tokens_x
     assert card.pictures[3].height > card.pictures[3].width
-    assert any(span.kind == "visual" for span in card.shared)
+    assert sum(span.kind == "visual" for span in card.shared) == 1  # of both pictures and what stands between
 
 
 def test_no_two_pictures_of_a_run_share_a_file(pack, tokenizer):
