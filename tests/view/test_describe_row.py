@@ -7,6 +7,7 @@ import pytest
 import grain_molmo as gm
 from grain_molmo.attention import attention_mask
 from grain_molmo.view.describe_row import attention_map, describe_packed_row
+from grain_molmo.view.row_view import describe_row
 
 pytestmark = pytest.mark.xdist_group("loader")
 
@@ -139,3 +140,107 @@ def test_what_a_row_says_of_an_example_is_said_once(pack, tokenizer):
 
     assert not {"tokens", "crops", "pooled"} & set(card.facts)
     assert card.place.tokens[1] > card.place.pooled[1] > 0
+
+
+def test_points_of_a_row_lie_on_the_picture_that_they_are_of_in_the_colour_of_their_branch(pack, tokenizer):
+    messages = [
+        {"style": "user_qa", "question": "One?", "answer": '<points coords="1 1 250 750">cup</points>'},
+        {"style": "user_qa", "question": "Two?", "answer": '<points coords="2 1 500 100">hat</points>'},
+    ]
+    packed = pack({"image": [noise(60, 80), noise(900, 400, seed=1)], "message_list": messages})
+
+    (card,) = describe_packed_row(packed.row, packed.infos, packed.stage, tokenizer).examples
+
+    titles = [f"picture {number}, {what}" for number in (1, 2) for what in ("whole", "in detail")]
+    assert [picture.title for picture in card.pictures] == titles
+    cup, hat = ({(mark.label, mark.x, mark.y) for mark in picture.marks} for picture in card.pictures[1::2])
+    assert (cup, hat) == ({("cup", 0.25, 0.75)}, {("hat", 0.5, 0.1)})
+    group_of = {mark.label: mark.group for picture in card.pictures for mark in picture.marks}
+    for label, group in group_of.items():
+        (of_label,) = (one for one in card.conversations if any(label in span.text for span in one.spans))
+        assert of_label.group == group
+    assert set(group_of.values()) == {0, 1}
+    for picture in card.pictures:
+        assert picture.decode().shape == (picture.height, picture.width, 3)
+        assert picture.grid.tokens_x
+    assert card.pictures[3].height > card.pictures[3].width
+    assert sum(span.kind == "visual" for span in card.shared) == 1  # of both pictures and what stands between
+
+
+def test_no_two_pictures_of_a_run_share_a_file(pack, tokenizer):
+    picture = {"image": [noise(60, 80), noise(60, 80, seed=1)], "messages": ["What?", "That."]}
+    film = {"video": noise_film(3), "metadata": {"video_fps": 1}, "messages": ["What?", "That."]}
+    packed = pack(picture, picture, film, film, seq_len=8192, max_frames=4)
+
+    keys = []
+    for step, number in ((0, 0), (0, 1), (1, 0)):
+        card = describe_packed_row(packed.row, packed.infos, packed.stage, tokenizer, step=step, number=number)
+        keys += [one.key for example in card.examples for one in (*example.pictures, *filter(None, [example.film]))]
+
+    assert len(keys) == len(set(keys)) == 3 * (2 * 4 + 2)
+
+
+def noise_film(n_frames):
+    return np.stack([noise(60, 80, seed) for seed in range(n_frames)])
+
+
+def test_a_video_of_a_row_is_shown_by_the_frames_that_its_answer_points_at(pack, tokenizer):
+    frames = np.stack([np.full((60, 80, 3), 10 * i, np.uint8) for i in range(8)])
+    answer = '<tracks coords="2.0 1 250 750;6.0 1 500 100">ball</tracks>'
+    film = {"video": frames, "metadata": {"video_fps": 1, "source": "made"}, "messages": ["Where?", answer]}
+    packed = pack(film, seq_len=8192, max_frames=20)
+
+    card = describe_packed_row(packed.row, packed.infos, packed.stage, tokenizer, max_stills=3)
+
+    (example,) = card.examples
+    times = [still.time for still in example.film.stills]
+    assert len(times) == 3
+    assert {"2.0", "6.0"} < set(times)
+    marks = {still.time: [(mark.x, mark.y) for mark in still.marks] for still in example.film.stills}
+    assert (marks["2.0"], marks["6.0"]) == ([(0.25, 0.75)], [(0.5, 0.1)])
+    assert [track.places for track in example.film.tracks] == [((2.0, 0.25, 0.75), (6.0, 0.5, 0.1))]
+    assert example.film.decode()[:, 0, 0, 0].tolist() == [10 * int(float(time)) for time in times]
+    (info,) = packed.infos
+    assert example.film.num_frames == info.frames > 3
+    assert example.film.duration_s == max(map(float, _times_of(packed, tokenizer)))
+    assert (example.film.width, example.film.height) == (378, 378)
+    assert example.film.grid.tokens_x
+    assert example.fields["metadata"]["source"] == "made"
+    assert sum(span.kind == "visual" for span in example.conversations[0].spans) == 1
+
+
+def _times_of(packed, tokenizer):
+    (view,) = describe_row(packed.row, packed.infos, tokenizer).examples
+    return [frame.time for frame in view.frames]
+
+
+def test_facts_of_an_example_say_how_much_it_counts_and_where_its_frames_are_from(pack, tokenizer):
+    packed = pack({"image": noise(50, 60), "messages": ["A?", "B"]})
+    given = {**vars(packed.infos[0]), "index": 7, "epoch": 2, "segment": 1, "loss_weight": 1.25}
+
+    def facts(**changes):
+        infos = [gm.render.ExampleInfo(**{**given, **changes})]
+        (card,) = describe_packed_row(packed.row, infos, packed.stage, tokenizer).examples
+        assert card.index == 7
+        return card.facts
+
+    assert facts() == {"epoch": "2", "segment": "1", "loss weight": "1.25"}
+    assert facts(blanked="truncated", detail="half")["loss weight"] == "0"
+    assert facts(frames=8, frames_wanted=8, frames_from="prepared")["frames"] == "8, prepared"
+    assert facts(frames=8, frames_wanted=30, frames_from="original")["frames"] == "8 of 30, original"
+    assert facts(frames=8, frames_wanted=30)["frames"] == "8 of 30"
+
+
+@pytest.mark.parametrize("mode", [None, "image_tokens", "within_image"])
+def test_a_row_shows_the_attention_that_was_asked_for_and_its_own_budgets(pack, tokenizer, mode):
+    packed = pack(tree(2), seq_len=3001, crops_per_row=9)
+
+    card = describe_packed_row(packed.row, packed.infos, packed.stage, tokenizer, attention=mode)
+
+    assert np.array_equal(card.attention, attention_map(packed.row, mode, tokenizer.special_base))
+    assert ("later" in card.attention_mode, "others" in card.attention_mode) == (
+        mode == "within_image",
+        mode == "image_tokens",
+    )
+    assert (card.max_tokens, card.max_crops) == (3001, 9)
+    assert card.max_pooled == len(packed.row["token_pooling"])
