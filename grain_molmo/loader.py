@@ -37,8 +37,9 @@ from grain_molmo.packing.rows import PackedRows
 from grain_molmo.pipeline import TokenRows
 from grain_molmo.planned import ExamplePlanner, encode_or_lose
 from grain_molmo.recipes import find_stage
+from grain_molmo.stage_changes import customized
 from grain_molmo.stage_data import open_datasets, open_to_evaluate, plan_phases
-from grain_molmo.stages import Paths, Stage, customized
+from grain_molmo.stages import Paths, Stage
 from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,8 @@ from grain_molmo.examples.model import ModelConfig
 from grain_molmo.examples.step import State, abstract_state, init_state, make_train_step
 from grain_molmo.examples.watch import Watch
 from grain_molmo.loader_state import check_same_everywhere
-from grain_molmo.stages import STAGES, with_mixture
+from grain_molmo.stage_changes import with_mixture
+from grain_molmo.stages import STAGES
 from grain_molmo.tools.arguments import stage_name, weights_by_name
 from grain_molmo.tools.parser import CommandParser, HelpFormatter
 from grain_molmo.tools.program import run_main

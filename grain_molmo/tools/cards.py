@@ -12,7 +12,7 @@ from grain_molmo.datasets.registry import open_dataset
 from grain_molmo.errors import MissingSplitError, StoreError
 from grain_molmo.loader import make_loader
 from grain_molmo.recipes import find_stage
-from grain_molmo.stages import customized, with_mixture
+from grain_molmo.stage_changes import customized, with_mixture
 from grain_molmo.store import canonical_name, list_converted, resolve_data_dir
 from grain_molmo.text.tokenizer import load_tokenizer
 from grain_molmo.view.describe import describe_example

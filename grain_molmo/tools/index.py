@@ -21,7 +21,8 @@ from grain_molmo.indexing import IndexedEpoch, build_index
 from grain_molmo.lengths import LengthIndex
 from grain_molmo.readable import human_bytes, table
 from grain_molmo.recipes import RECIPES, find_stage
-from grain_molmo.stages import STAGES, customized
+from grain_molmo.stage_changes import customized
+from grain_molmo.stages import STAGES
 from grain_molmo.store import canonical_name
 from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, load_tokenizer
 from grain_molmo.tools.arguments import stage_name, whole_number

@@ -18,7 +18,8 @@ from grain_molmo.errors import ConfigError
 from grain_molmo.examples import watch
 from grain_molmo.examples.step import checksum
 from grain_molmo.examples.train import main, make_mesh, mesh_axes
-from grain_molmo.stages import STAGES, with_mixture
+from grain_molmo.stage_changes import with_mixture
+from grain_molmo.stages import STAGES
 from grain_molmo.tools.arguments import weights_by_name
 
 STEPS = 8
