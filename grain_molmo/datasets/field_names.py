@@ -10,7 +10,7 @@ READ_FIELDS = frozenset(
         *("messages", "message_list", "multi_turn_messages", "style", "prompt", "question", "questions", "query"),
         *("answer", "answers", "answer_idx", "options", "explanation", "caption", "captions", "text", "transcripts"),
         *("points", "point_scale", "clip_points", "label", "labels", "object_name", "object_names", "count", "time"),
-        *("spatial_relation", "document_type"),
+        *("spatial_relation", "document_type", "boxes", "box_scale", "box_labels"),
     }
 )
 """Names of fields that the loader reads or people know; a name close to one of them is a slip."""
