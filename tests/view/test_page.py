@@ -317,3 +317,29 @@ def test_a_page_that_another_run_put_there_meanwhile_stays_whole(tmp_path, monke
         write_page(tmp_path / "out", many(2, words=1), title="x")
 
     assert files_of(tmp_path) == {"out/index.html": b"theirs"}
+
+
+def test_the_page_that_was_there_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    page = write_page(tmp_path / "out", many(2, words=1), title="old").page
+    before, replace = files_of(page.parent), os.replace
+
+    def refused(source, target):
+        if source.name.endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+
+    with pytest.raises(NotWrittenError, match="Input/output error"):
+        write_page(tmp_path / "out", many(2, words=1), title="new")
+
+    assert files_of(page.parent) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_page_that_one_is_inside_of_is_not_taken_away(tmp_path, monkeypatch):
+    page = write_page(tmp_path / "out", many(2, words=1), title="old").page
+    monkeypatch.chdir(page.parent / "cards")
+
+    with pytest.raises(ConfigError, match="the folder that you are in"):
+        write_page(tmp_path / "out", many(2, words=1), title="new")
