@@ -80,3 +80,12 @@ def test_a_dataset_whose_name_holds_an_equals_sign_is_named_in_full():
     ours = {"data": "1", "details": "a=b=c0de"}
 
     assert differences(ours, {"data": "2", "details": "a=b=77b1"}) == "data differ (a=b)"
+
+
+def test_when_a_phase_begins_which_rules_and_which_tokenizer_belong_to_a_state():
+    early, late = ([phase(), phase(step=step, more=1.0)] for step in (3, 5))
+    rule = replace(STAGE, rules={"talks": gm.DatasetRule(loss=0.5)})
+
+    assert differences(of(phases=early, step=9), of(phases=late, step=9)) == "mixture differ"
+    assert differences(of(Run(stage=rule)), of()) == "data differ (talks)"
+    assert differences(of(Run(tokenizer=gm.load_tokenizer("bytes"))), of()) == "tokenizer differ"

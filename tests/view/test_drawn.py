@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_cards import example, film, picture, talk
+from made_cards import example, film, picture, row, talk
 
 from grain_molmo.view.drawn import (
     draw_film,
@@ -15,6 +15,7 @@ from grain_molmo.view.drawn import (
     shown_size,
     told_apart,
 )
+from grain_molmo.view.drawn_rows import runs, segments
 from grain_molmo.view.media import NotWrittenError
 from grain_molmo.view.model import Grid, Mark, Span, Still, Track
 
@@ -171,3 +172,16 @@ def test_each_trained_text_has_a_shade_and_a_lighter_one_the_less_it_weighs():
     assert [shade_of(Span("trained", "b", 1, weight), found) for weight in weights] == [1, 2, 3, 4, 5]
     assert shade_of(Span("prompt", "a", 1), found) == 0
     assert [(shade.level, shade.lowest, shade.highest) for shade in shades(one)] == [(3, 0.7, 0.7)]
+
+
+def test_parts_of_a_row_s_bars_say_what_they_are_of_and_how_long():
+    packed = row(example(0), example(1))
+    packed = replace(packed, examples=(*packed.examples, example(2)))  # whose place nobody knows
+
+    first, second = segments(packed, "tokens", packed.max_tokens)
+    branches = runs(packed, "branches")
+
+    assert first.title == "1 shapes example-0: tokens 0 to 40 (40)"
+    assert second.title == "2 shapes example-1: tokens 40 to 80 (40)"
+    assert branches[3].title == "2 shapes: branch 2, tokens 70 to 80"
+    assert [one.colour for one in branches] == [0, 0, 1, 1]

@@ -101,3 +101,62 @@ def test_a_track_goes_in_order_of_time_however_the_answer_tells_it_and_one_place
 
     assert (track.number, track.label) == (1, "dogs")
     assert [time for time, _, _ in track.places] == [0.0, 1.0, 2.0]
+
+
+def test_plain_points_of_several_pictures_are_in_pixels_of_their_own_picture():
+    text = "Image: 1 Point: x=50 y=50\nImage: 2 Point: x=50 y=50"
+
+    pointed = pointed_at(text, 0, [(100, 200), (1000, 500)])
+
+    assert [(one.frame, one.mark.x, one.mark.y) for one in pointed] == [(1, 0.5, 0.25), (2, 0.05, 0.1)]
+
+
+@pytest.mark.parametrize("sizes", [[], [(0, 0)], [(0, 0), (10, 10)]])
+def test_plain_points_in_pixels_of_a_picture_of_no_known_size_mark_nothing(sizes):
+    assert pointed_at("Point: x=50 y=50", 0, sizes) == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "place"),
+    [
+        (100, (0.5, 0.25)),
+        ((200, 50), (0.25, 0.5)),
+        (0.5, (100, 50)),
+        ((100, 0), (0.078125, 25 / 480)),
+        ("x", (50 / 640, 25 / 480)),
+    ],
+)
+def test_points_of_a_field_are_shares_of_their_scale_where_it_is_one(scale, place):
+    (mark,) = held_points({"points": [(50, 25)], "point_scale": scale, "label": "cup"}, (640, 480))
+
+    assert (mark.x, mark.y) == pytest.approx(place)
+    assert (mark.label, mark.number) == ("cup", 1)
+
+
+def test_names_and_labels_that_are_too_few_leave_the_others_without():
+    points = held_points({"points": [(1, 1), (2, 2)], "object_names": ["a"], "label": "thing"}, (640, 480))
+    boxes = held_marks({"boxes": [(0, 0, 1, 1), (1, 1, 2, 2)], "box_labels": ["a"]}, (640, 480), 0)
+
+    assert [mark.label for mark in points] == ["a", "thing"]
+    assert [mark.label for mark in boxes] == ["a", ""]
+    assert [mark.number for mark in boxes] == [1, 2]
+
+
+def test_boxes_told_by_their_sides_are_those_told_in_order():
+    sides = {"left": 64, "top": 120, "right": 320, "bottom": 480}
+
+    named, ordered = (held_marks({"boxes": [box]}, (640, 480), 0) for box in (sides, list(sides.values())))
+
+    assert named == ordered
+    assert (named[0].x, named[0].y, named[0].width, named[0].height) == (0.1, 0.25, 0.4, 0.75)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((2, 3, 4), bool), [[1], [1, 1]], "mask", np.ones(4, bool), np.ones((0, 4), bool)]
+)
+def test_what_is_no_mask_is_left_out_and_the_others_keep_their_numbers(mask):
+    there = np.ones((2, 2), bool)
+
+    (found,) = held_marks({"metadata": {"masks": [mask, there]}}, (640, 480), 5)
+
+    assert (found.number, found.group) == (2, 5)

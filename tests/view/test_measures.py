@@ -152,3 +152,18 @@ def test_rows_padded_and_packed_hold_the_same_tokens_in_other_numbers_of_rows():
 def test_rows_of_text_alone_have_no_crops_to_fill():
     stage = gm.Stage(mixture={"a": 1}, seq_len=100, crops_per_row=0)
     assert row_use([[example(crops=(0, 0))]], stage) == (1, 0.1, 0.0)
+
+
+def test_a_history_keeps_how_full_crops_were_and_tells_apart_names_that_end_alike():
+    history = History()
+    flat = {"data/wait_share": 0.5, "data/limited_by/reading": 1.0, "data/datasets/a/b/tokens": 5.0}
+    history(0, {"data/rows": 2.0, "data/crop_fill": 0.5, **flat})
+    history(1, {"data/rows": 4.0, "data/crop_fill": 0.75, "data/datasets/c/text_tokens": 3.0, **flat})
+    history(2, {"data/rows": 6.0, "data/crop_fill": 0.75})
+
+    assert history.crop_fill.tolist() == [0.5, 1.0, 0.75]
+    assert list(history.by_dataset("tokens")) == ["a/b"]
+    assert len(history.of("datasets/a/b/tokens")) == 3
+    assert not {"wait_share", "limited_by/reading"} & set(history.names)
+    with pytest.raises(ConfigError, match="it has rows, crop_fill, and more"):
+        history.of("token")

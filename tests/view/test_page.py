@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from made_cards import HOSTILE, example, film, hostile_example, many, picture, row, talk
+from PIL import Image
 
 from grain_molmo.errors import ConfigError
 from grain_molmo.view.media import NotWrittenError
-from grain_molmo.view.model import ExampleCard, Mark
+from grain_molmo.view.model import ExampleCard, Mark, Span, Still, Track
 from grain_molmo.view.page import search_text, write_page
 
 
@@ -100,6 +101,61 @@ def test_a_search_finds_names_facts_words_labels_subtitles_and_problems():
 
     assert all(words in search_text(one) for words in wanted)
     assert all(words in search_text(row(one)) for words in [*wanted, "sft step 3 row 1"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["shared by all", "on the second picture", "in a still", "along a track", "below a still", "said beside", "4711"],
+)
+def test_a_search_finds_words_wherever_a_card_has_them(words):
+    still, track = Mark(x=0, y=0, label="in a still"), Track("along a track", 1, 0, ((0.0, 0.1, 0.1),))
+    one = example(
+        4711,
+        id="x",
+        pictures=(picture(), picture(marks=(Mark(x=0, y=0, label="on the second picture"),))),
+        film=film(
+            stills=(Still(time="0.0", marks=(still,), subtitle="below a still"),),
+            tracks=(track,),
+            subtitles=((0.0, 1.0, "said beside"),),
+        ),
+        shared=(Span("prompt", "shared ", 3), Span("prompt", "by all", 3)),
+    )
+
+    assert search_text(one).split("\n").count(words) == 1
+
+
+def test_a_last_card_alone_in_its_file_is_there_and_sets_are_in_order_of_name(tmp_path):
+    cards = [example(i, dataset=f"set_{9 - i % 3}") for i in range(11)]
+
+    report = write_page(tmp_path / "out", cards, title="eleven")
+
+    assert len(cards_of(report.page)) == 11
+    assert list(report.sets.items()) == [("set_7", 3), ("set_8", 4), ("set_9", 4)]
+
+
+def test_a_page_becomes_none_of_somebody_s_files_that_came_meanwhile(tmp_path):
+    page = write_page(tmp_path / "out", many(2, words=1), title="old").page
+
+    def cards() -> Iterator[ExampleCard]:
+        yield example(0)
+        (page.parent / "notes.txt").write_text("mine")
+
+    with pytest.raises(ConfigError, match=r"it holds notes\.txt"):
+        write_page(tmp_path / "out", cards(), title="new")
+
+    assert (page.parent / "notes.txt").read_text() == "mine"
+    assert "<title>old" in page.read_text("utf-8")
+
+
+def test_pictures_of_a_page_are_no_larger_than_was_asked_for(tmp_path):
+    shapes = np.zeros((400, 600, 3), np.uint8)
+    card = example(pictures=(picture(600, 400, decode=lambda: shapes),))
+
+    write_page(tmp_path / "out", [card], title="small", note="what it is of", max_side=64)
+
+    (path,) = (tmp_path / "out" / "media").iterdir()
+    assert Image.open(path).size == (64, 43)
+    assert "what it is of" in (tmp_path / "out" / "index.html").read_text("utf-8")
 
 
 def test_hostile_text_ends_no_script_of_the_index(tmp_path):
@@ -261,3 +317,29 @@ def test_a_page_that_another_run_put_there_meanwhile_stays_whole(tmp_path, monke
         write_page(tmp_path / "out", many(2, words=1), title="x")
 
     assert files_of(tmp_path) == {"out/index.html": b"theirs"}
+
+
+def test_the_page_that_was_there_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    page = write_page(tmp_path / "out", many(2, words=1), title="old").page
+    before, replace = files_of(page.parent), os.replace
+
+    def refused(source, target):
+        if Path(target) == tmp_path / "out" and source.name.endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+
+    with pytest.raises(NotWrittenError, match="Input/output error"):
+        write_page(tmp_path / "out", many(2, words=1), title="new")
+
+    assert files_of(page.parent) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_page_that_one_is_inside_of_is_not_taken_away(tmp_path, monkeypatch):
+    page = write_page(tmp_path / "out", many(2, words=1), title="old").page
+    monkeypatch.chdir(page.parent / "cards")
+
+    with pytest.raises(ConfigError, match="the folder that you are in"):
+        write_page(tmp_path / "out", many(2, words=1), title="new")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from grain_molmo.special_tokens import LOW_RES_IM_START
+from grain_molmo.special_tokens import LOW_RES_IM_START, VISUAL_OFFSETS
 from grain_molmo.text.assemble import SHARED_SUBSEGMENT
-from grain_molmo.view.row_view import describe_row, pooled_view, visual_blocks
+from grain_molmo.view.model import Span
+from grain_molmo.view.row_view import describe_row, join_frames, pooled_view, visual_blocks
 from grain_molmo.vision.crops import (
     PATCHES_PER_CROP,
     VALUES_PER_PATCH,
@@ -87,6 +88,20 @@ def test_trained_runs_are_where_the_row_has_loss_weight(pack, tokenizer):
     assert (marked == (packed.row["loss_weights"] > 0)).all()
 
 
+def test_runs_of_each_example_are_counted_from_the_beginning_of_the_row(pack, tokenizer):
+    packed = pack(*({"image": noise(60, 80, seed=seed), **TALK} for seed in range(2)))
+    packed.row["loss_weights"][...] *= 0.01  # light ones are trained as well
+
+    examples = describe_row(packed.row, packed.infos, tokenizer).examples
+
+    for what, there in (
+        ("visual", np.isin(packed.row["input_tokens"] - tokenizer.special_base, VISUAL_OFFSETS)),
+        ("trained", packed.row["loss_weights"] > 0),
+    ):
+        runs = np.concatenate([np.arange(*run) for example in examples for run in getattr(example, what)])
+        assert np.array_equal(runs, np.flatnonzero(there))
+
+
 @pytest.mark.parametrize("tiling", [Tiling(1, 1), Tiling(2, 3), Tiling(3, 2), Tiling(1, 4)])
 def test_views_put_together_from_the_patches_are_the_picture_at_both_sizes(tiling):
     picture = noise(300, 400)
@@ -166,3 +181,17 @@ def test_points_are_read_from_the_text_with_the_number_of_their_picture(pack, to
 
     points = example.branches[0].points
     assert [(point.frame, point.x, point.y) for point in points] == [(1, 0.25, 0.75), (1, 0.5, 0.1)]
+
+
+def test_visual_tokens_told_as_one_say_how_much_text_stands_between_them():
+    spans = [
+        Span("prompt", "<bos>0.0", 4),
+        Span("visual", "", 81),
+        Span("prompt", "0.5", 3),
+        Span("visual", "", 81),
+        Span("trained", "Yes", 3, 0.5),
+    ]
+
+    assert join_frames(spans) == [spans[0], Span("visual", "0.5", 165, n_between=3), spans[-1]]
+    assert join_frames(spans[:2]) == spans[:2]
+    assert join_frames([]) == []
