@@ -75,11 +75,14 @@ def attention_map(row: Row, mode: LookAhead, special_base: int) -> np.ndarray:
     }
     queries, keys = attention_keys(padded, mode, special_base)
     valid = padded["segment_ids"] > 0
-    # Padding asks for everything, so that no query is left without a key; nobody reads what it gets.
+    # Padding asks for everything, so that no query is left without a key; nobody reads what it gets. A block that is
+    # partly padding is told by its tokens: with padding that asks for nothing it sees what some of them see, with
+    # padding that asks for all it sees the whole of what all of them see.
     branch, order, picture = queries
     asking = Queries(jnp.where(valid, branch, _NO_BRANCH), jnp.where(valid, order, -1), jnp.where(valid, picture, -1))
-    blocks = attention_blocks(asking, keys, size, size)
-    return np.asarray(blocks.some[0], np.uint8) + np.asarray(blocks.every[0], np.uint8)
+    some = np.asarray(attention_blocks(asking, keys, size, size).some[0], np.uint8)
+    every = np.asarray(attention_blocks(queries, keys, size, size).every[0], np.uint8)
+    return some + some * every
 
 
 def _card(example: ExampleView, where: tuple[str | int, ...], max_stills: int) -> ExampleCard:

@@ -55,7 +55,8 @@ def _picture_text(picture: Picture) -> str:
 
 def _film_text(film: Film) -> str:
     marks = [mark for still in film.stills for mark in still.marks]
-    tracks = f", {len(film.tracks)} tracks" if film.tracks else ""
+    number = len(film.tracks)
+    tracks = f", {number} {'track' if number == 1 else 'tracks'}" if number else ""
     size = f"{film.width}x{film.height} pixels, {film.duration_s:.1f} s, {film.num_frames} frames"
     return f"{film.title}  {size}{tracks}{_marks_text(marks)}"
 

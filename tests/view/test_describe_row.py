@@ -244,3 +244,21 @@ def test_a_row_shows_the_attention_that_was_asked_for_and_its_own_budgets(pack, 
     )
     assert (card.max_tokens, card.max_crops) == (3001, 9)
     assert card.max_pooled == len(packed.row["token_pooling"])
+
+
+def test_the_map_of_attention_takes_no_notice_of_padding(pack, tokenizer):
+    packed = pack({"messages": ["Hi.", "Ho."]}, {"messages": ["And then?", "No more of it."]}, seq_len=1280)
+    end = int((packed.row["segment_ids"] > 0).sum())
+    size = 10
+    last = (end - 1) // size  # a block of some tokens and some padding
+    assert end % size
+
+    shown = attention_map(packed.row, None, tokenizer.special_base)
+
+    second = packed.infos[1].tokens[0]
+    assert not shown[last, : second // size].any()  # it sees nothing of the first example
+    within = slice(-(-second // size), last)
+    assert (shown[last, within] == 2).all()  # and all of its own that came before
+    assert within.start < within.stop
+    assert not shown[last + 1 :].any()
+    assert not shown[:, last + 1 :].any()

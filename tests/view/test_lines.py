@@ -33,7 +33,7 @@ def test_an_example_is_told_with_its_media_marks_and_what_is_learned_of_it():
         "  tokens  259",
         "  picture  320x240 pixels, 1 point, 2 boxes",
         "  second  64x48 pixels",
-        "  video  160x90 pixels, 3.0 s, 9 frames, 1 tracks, 3 points",
+        "  video  160x90 pixels, 3.0 s, 9 frames, 1 track, 3 points",
         "  all branches see  Seen by all",
         "  -",
         "    Look: ",
