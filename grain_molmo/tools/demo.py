@@ -215,10 +215,12 @@ def _rates(loaded: Loaded) -> dict[str, float]:
 
 
 def _next_steps(data_dir: Path) -> str:
-    look = f"grain-molmo inspect pixmo-points --data-dir {data_dir}"
+    look = f"grain-molmo visualize pixmo-points molmo2-videotrack --data-dir {data_dir}"
+    there = f"grain-molmo inspect pixmo-points --data-dir {data_dir}"
     real = "grain-molmo convert pixmo-cap --max-rows 1000 --data-dir DATA"
     return f"""\
    look around    {paint(look, "hint")}
+   what is there  {paint(there, "hint")}
    real data      {paint(real, "hint")}
    in Python      grain_molmo.make_loader("pretraining", data_dir="DATA", tokenizer="Qwen/Qwen3-4B", batch_size=8)
    how fast here  {paint("grain-molmo bench loader", "hint")}    (the README explains all of it)"""
