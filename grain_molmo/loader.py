@@ -37,7 +37,7 @@ from grain_molmo.packing.rows import PackedRows
 from grain_molmo.pipeline import TokenRows
 from grain_molmo.planned import ExamplePlanner, encode_or_lose
 from grain_molmo.recipes import find_stage
-from grain_molmo.stage_changes import customized
+from grain_molmo.stage_changes import customized, with_mixture
 from grain_molmo.stage_data import open_datasets, open_to_evaluate, plan_phases
 from grain_molmo.stages import Paths, Stage
 from grain_molmo.text.tokenizer import DEFAULT_TOKENIZER, Tokenizer, load_tokenizer
@@ -188,8 +188,7 @@ def make_eval_loader(
     given = find_stage(stage, None)
     opened, rules = open_to_evaluate(dataset, given, split, data_dir)
     sizes = {name: len(one) for name, one in opened.items()}
-    every = {"mixture": dict.fromkeys(opened, 1.0), "groups": (), "phases": (), "dataset_args": {}}
-    once = replace(given, **every, rules=rules, kind=kind)
+    once = replace(with_mixture(given, dict.fromkeys(opened, 1.0), rules), kind=kind)
     chosen = customized(once, batch_size=batch_size, seq_len=seq_len, max_frames=max_frames)
     seed = _whole_seed(seed)
     if chosen.kind == "features":

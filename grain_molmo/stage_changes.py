@@ -5,7 +5,7 @@ from dataclasses import replace
 from numbers import Integral
 
 from grain_molmo.errors import ConfigError
-from grain_molmo.stages import Stage
+from grain_molmo.stages import DatasetRule, Stage
 
 
 def customized(
@@ -23,7 +23,15 @@ def customized(
     return replace(stage, **{key: value for key, value in wishes.items() if value is not None})
 
 
-def with_mixture(stage: Stage, weights: Mapping[str, float]) -> Stage:
-    """The stage with these weights instead of its own mixture, groups and phases; rules of other datasets go."""
-    rules = {name: rule for name, rule in stage.rules.items() if name in weights}
-    return replace(stage, mixture=weights, groups=(), phases=(), rules=rules)
+def with_mixture(stage: Stage, weights: Mapping[str, float], rules: Mapping[str, DatasetRule] | None = None) -> Stage:
+    """The stage with these weights instead of its own mixture, groups and phases.
+
+    Args:
+        stage: gives all else; what it says of other datasets goes.
+        weights: by dataset name.
+        rules: of these datasets; default those that the stage has for them.
+    """
+    if rules is None:
+        rules = {name: rule for name, rule in stage.rules.items() if name in weights}
+    arguments = {name: given for name, given in stage.dataset_args.items() if name in weights}
+    return replace(stage, mixture=weights, groups=(), phases=(), rules=rules, dataset_args=arguments)

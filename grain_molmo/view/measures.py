@@ -15,6 +15,7 @@ from grain_molmo.packing.mixture import Draw
 from grain_molmo.recipes import find_stage
 from grain_molmo.render import ExampleInfo
 from grain_molmo.rng import stable_hash
+from grain_molmo.stage_changes import with_mixture
 from grain_molmo.stage_data import open_to_evaluate
 from grain_molmo.stages import Stage
 from grain_molmo.stats import Seconds, limited_by
@@ -155,8 +156,7 @@ def example_lengths(
     """
     given = find_stage(stage, None)
     opened, rules = open_to_evaluate(datasets, given, split or given.split, data_dir)
-    mixture = dict.fromkeys(opened, 1.0)
-    chosen = replace(given, mixture=mixture, groups=(), phases=(), dataset_args={}, rules=rules)
+    chosen = with_mixture(given, dict.fromkeys(opened, 1.0), rules)
     encoder = Encoder(opened, chosen, load_tokenizer(tokenizer), seed)
     return {name: _lengths_of(encoder, name, num_examples) for name in opened}
 
